@@ -1,0 +1,55 @@
+# Two commands matter: `make repro` and `make test`. Each makes the environment if it is not there.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+PROFILE ?= smoke
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help env repro test lab profile lint format lock
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+env: $(VENV)/.installed  ## the virtual environment, from requirements.lock
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; the project needs Python 3.11 (or: make PYTHON=/path/to/python3.11 ...)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "$(PYTHON) is not Python 3.11, for which requirements.lock was made" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+repro: env  ## regenerate every run, table and figure of the active profile, and the report
+	$(BIN)/dvc repro
+	@echo "The report: $(abspath reports)/$$(sed -n 's/^profile: *//p' params.yaml)/html/index.html"
+
+test: env  ## the tests
+	$(BIN)/python -m pytest
+
+lab: env  ## JupyterLab, opened at the interactive notebook
+	$(BIN)/jupyter lab notebooks/00_explore.ipynb
+
+profile: env  ## make PROFILE the active one: make profile PROFILE=smoke
+	$(BIN)/python -m vecaf_lib.pipeline.profile $(PROFILE)
+
+lint: env  ## ruff, formatting, types, notebooks without outputs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+format: env  ## let ruff and nbstripout mend what they can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/nbstripout notebooks/*.ipynb
+
+lock: pyproject.toml  ## resolve pyproject.toml anew into requirements.lock (in a scratch environment)
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet --disable-pip-version-check '.[dev]'
+	{ echo '# Made by `make lock` from pyproject.toml, Python 3.11; do not edit.'; \
+	  .venv-lock/bin/pip freeze --exclude vecaf | sed -E 's/^(torch==[0-9.]+)[+]cpu$$/\1/'; } > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+	rm -rf .venv-lock
+

@@ -1,0 +1,1 @@
+"""The pipeline: executes notebooks, stores runs, records what they came from, switches profiles."""

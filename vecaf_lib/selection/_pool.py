@@ -1,0 +1,72 @@
+"""What a selector may know of the pool at the moment it is asked."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vecaf_lib.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The labelled pool D as the present model sees it; what a method does not need is absent.
+
+    Attributes:
+        size: N, the number of samples.
+        embeddings: image embeddings e, N x d.
+        losses: finetuning losses L(f(x_i; w), y_i) >= 0. Knowing them is knowing the labels, so
+            only methods whose ``NEEDS`` names them are given them.
+    """
+
+    size: int
+    embeddings: Float[Tensor, "n d"] | None = None
+    losses: Float[Tensor, " n"] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("embeddings", "losses"):
+            values: Tensor | None = getattr(self, name)
+            if values is None:
+                continue
+            if len(values) != self.size:
+                raise BadInput(f"{name}: {len(values)} rows for a pool of {self.size} samples.")
+            bad = int((~torch.isfinite(values.reshape(self.size, -1)).all(1)).sum())
+            if bad:
+                raise BadInput(
+                    f"{name}: {bad} of {self.size} samples have NaN or infinite values; "
+                    "lower training.learning_rate or look at the images."
+                )
+        if self.losses is not None and bool((self.losses < 0).any()):
+            raise BadInput("losses: some are negative; a finetuning loss is 0 or larger.")
+
+    def need(self, name: str) -> Tensor:
+        """Return what ``name`` holds, or say in one sentence that it is missing."""
+        values: Tensor | None = getattr(self, name)
+        if values is None:
+            raise BadInput(f"pool.{name} is absent, and this method of selection needs it.")
+        return values
+
+
+def check_budget(pool: Pool, budget: int) -> None:
+    """Refuse a budget K outside 1..N."""
+    if not 1 <= budget <= pool.size:
+        raise BadInput(f"budget: {budget} samples of a pool of {pool.size}; use 1 to {pool.size}.")
+
+
+def budget_of(ratio: float, size: int) -> int:
+    """K for a selection ratio in percent of a pool of ``size`` samples, rounded to nearest.
+
+    Raises:
+        BadInput: the ratio is not in (0, 100] or K would be 0.
+    """
+    if not 0 < ratio <= 100:
+        raise BadInput(
+            f"ratio: {ratio:g} % is not a share of the pool; use more than 0, up to 100."
+        )
+    budget = round(ratio / 100 * size)
+    if budget < 1:
+        raise BadInput(
+            f"ratio: {ratio:g} % of {size} samples is less than one; use at least {100 / size:.3g}."
+        )
+    return budget

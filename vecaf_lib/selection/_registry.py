@@ -1,0 +1,43 @@
+"""Find a method by the name of its file, and read its options off its signature."""
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+
+from pydantic import BaseModel, ConfigDict, create_model
+
+from vecaf_lib.errors import BadInput
+
+_GIVEN_BY_THE_LOOP = {"pool", "budget", "generator", "record"}
+
+
+def names() -> list[str]:
+    """Names of all methods: the files of this folder that have no underscore in front."""
+    found = pkgutil.iter_modules([str(Path(__file__).parent)])
+    return sorted(module.name for module in found if not module.name.startswith("_"))
+
+
+def load(name: str) -> ModuleType:
+    """Import the method ``name``; its module has ``select`` and ``NEEDS``.
+
+    Raises:
+        BadInput: no such method.
+    """
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise BadInput(f"select: {name!r} is no method; {hint}known are {', '.join(names())}.")
+    return importlib.import_module(f"vecaf_lib.selection.{name}")
+
+
+def option_schema(name: str) -> type[BaseModel]:
+    """Pydantic model of a method's options: the keyword arguments of its ``select``."""
+    parameters = inspect.signature(load(name).select).parameters.values()
+    fields = {
+        p.name: (p.annotation, p.default) for p in parameters if p.name not in _GIVEN_BY_THE_LOOP
+    }
+    strict = ConfigDict(extra="forbid", allow_inf_nan=False)
+    return create_model(f"{name} options", __config__=strict, **fields)  # type: ignore[call-overload]

@@ -1,0 +1,17 @@
+"""Full-data finetuning: every sample of the pool; the loop then draws random batches from it."""
+
+import torch
+from torch import Tensor
+
+from vecaf_lib.errors import BadInput
+from vecaf_lib.selection._pool import Pool
+from vecaf_lib.selection._types import Record
+
+NEEDS: frozenset[str] = frozenset()
+
+
+def select(pool: Pool, budget: int, *, generator: torch.Generator, record: Record = None) -> Tensor:
+    """Choose the whole pool; the budget must be N (ratio 100)."""
+    if budget != pool.size:
+        raise BadInput(f"ratio: full-data finetuning uses all {pool.size} samples; give 100.")
+    return torch.arange(pool.size)

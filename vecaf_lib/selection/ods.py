@@ -1,0 +1,109 @@
+r"""Objective-aware data selection, ODS (section 3.1, equations 3 to 7).
+
+$$p_i = \frac{L_i^\gamma}{\sum_j L_j^\gamma},\qquad
+  \min_\theta\; -\sum_i p_i\,\frac{\langle e_i,\theta_{c_i}\rangle}{\tau}
+  + \frac{\lambda}{K}\sum_k \log\sum_{j\ne k} e^{\langle\theta_k,\theta_j\rangle/\tau}$$
+
+``L`` finetuning losses, ``e`` embeddings, ``theta`` centroids, ``c_i`` the centroid nearest to
+sample i, <.,.> cosine. Equation 7 prints sums with neither temperature nor lambda's value; its two
+sums then grow with N and with K. Here p sums to one and the diversity is a mean over k, so that
+lambda means the same at every pool size; tau = 1 is the printed form up to a constant in lambda.
+gamma = 1 is equation 3; gamma = 0 is the paper's ODS ablation (Table 6), no loss term.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from vecaf_lib.selection._centroids import Objective, nearest, optimise, start
+from vecaf_lib.selection._ensemble import correct, match
+from vecaf_lib.selection._exact import nearest_unused
+from vecaf_lib.selection._pool import Pool, check_budget
+from vecaf_lib.selection._types import Count, NotNegative, Positive, Record, Share
+
+NEEDS = frozenset({"embeddings", "losses"})
+
+
+def loss_distribution(losses: Float[Tensor, " n"], gamma: float) -> Float[Tensor, " n"]:
+    """Equation 3: p_L over the pool; uniform when gamma is 0 or when all losses are 0."""
+    p = (losses / losses.max().clamp_min(torch.finfo(losses.dtype).tiny)) ** gamma
+    return p / p.sum() if p.sum() > 0 else torch.full_like(p, 1 / len(p))
+
+
+def ods_objective(
+    e: Float[Tensor, "n d"], p: Float[Tensor, " n"], tau: float, lambda_: float
+) -> Objective:
+    """Equation 7 and its gradient."""
+
+    def objective(theta: Tensor) -> tuple[float, Tensor]:
+        cosine, c = nearest(e, theta)  # (n,), (n,)
+        pull = torch.zeros_like(theta).index_add_(0, c, p.unsqueeze(1) * e)  # (k, d)
+        between = theta @ theta.T / tau  # (k, k)
+        between.fill_diagonal_(-torch.inf)  # j != k
+        crowding = between.logsumexp(1).mean() if len(theta) > 1 else torch.zeros(())
+        share = between.softmax(1) if len(theta) > 1 else torch.zeros_like(between)  # (k, k)
+        push = (share + share.T) @ theta / len(theta)  # theta_k appears in its own sum and others'
+        value = -(p * cosine).sum() / tau + lambda_ * crowding
+        return float(value), (lambda_ * push - pull) / tau
+
+    return objective
+
+
+def select(
+    pool: Pool,
+    budget: int,
+    *,
+    generator: torch.Generator,
+    record: Record = None,
+    tau: Positive = 0.07,
+    lambda_: NotNegative = 1.0,
+    loss_power: NotNegative = 1.0,
+    iterations: Count = 300,
+    learning_rate: Positive = 1e-3,
+    tolerance: NotNegative = 1e-4,
+    ensemble: Count = 5,
+    shrinkage: Share = 1.0,
+) -> Tensor:
+    """Choose the samples nearest to the centroids of the corrected ensemble.
+
+    Args:
+        pool: with ``embeddings`` and ``losses``.
+        budget: K.
+        generator: draws the first centroids of every member.
+        record: receives the optimisation's diagnostics and ``ensemble_overlap``, the share of the
+            selection that member 1 alone would have chosen.
+        tau: temperature of both cosines; none is printed, 0.07 is ActiveFT's.
+        lambda_: weight of diversity (equation 2); no value is printed.
+        loss_power: gamma, the loss weight; 1 as printed.
+        iterations: Adam steps at most ("until convergence"; ActiveFT's 300).
+        learning_rate: Adam's (section 4.1: 0.001).
+        tolerance: "until convergence" made exact, see ``optimise``.
+        ensemble: E independently initialised members (the paper: 5); 1 switches the ensemble off.
+        shrinkage: rho of the covariance correction, see ``correct``; 1 gives the members' mean.
+    """
+    check_budget(pool, budget)
+    e = normalize(pool.need("embeddings"), dim=1)
+    p = loss_distribution(pool.need("losses"), loss_power)
+    objective = ods_objective(e, p, tau, lambda_)
+    members = []
+    for _ in range(ensemble):
+        first = start(e, budget, generator=generator)
+        members.append(
+            optimise(
+                first,
+                objective,
+                iterations=iterations,
+                learning_rate=learning_rate,
+                tolerance=tolerance,
+                record=record,
+            )
+        )
+    alone = nearest_unused(e, members[0])
+    if ensemble == 1:
+        return alone
+    matched = torch.stack([match(member, members[0]) for member in members])  # (E, k, d)
+    chosen = nearest_unused(e, normalize(correct(matched, shrinkage), dim=1))
+    if record is not None:
+        record["ensemble_overlap"] = float(torch.isin(chosen, alone).float().mean())
+    return chosen
