@@ -34,7 +34,7 @@ def linear_probe_losses(
     Y = one_hot(labels, classes).double()
     Y = Y - Y.mean(0)  # (n, c)
     gram = X.T @ X  # (d, d)
-    gram += ridge * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    gram += ridge * gram.diagonal().mean().clamp_min(1e-12) * torch.eye(len(gram), dtype=gram.dtype)
     solved = torch.linalg.solve(gram, X.T)  # (d, n)
     leverage = (X * solved.T).sum(1) + 1 / len(X)  # (n,), the centring costs 1/n
     residual = Y - X @ (solved @ Y)  # (n, c)

@@ -1,17 +1,25 @@
 """The one schema of params.yaml: every name, range and choice is checked before any work starts."""
 
-import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from vecaf_lib.cea import Form, Scope
 from vecaf_lib.encoders.bridge import Kind
 from vecaf_lib.errors import BadInput
 from vecaf_lib.probe import FirstLosses
-from vecaf_lib.selection import load, option_schema
+from vecaf_lib.selection import names, option_schema
+from vecaf_lib.settings_errors import hint, sentences
+from vecaf_lib.settings_tables import table_problems
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -36,7 +44,7 @@ class Dataset(Section):
 class Captions(Section):
     """Where captions come from: ``attributes`` (measured from pixels) or a CSV file id,caption."""
 
-    source: str
+    source: Annotated[str, Field(min_length=1)]
     include_class_name: bool = False
 
 
@@ -87,7 +95,8 @@ class CEA(Section):
     def _official_has_no_choices(self) -> "CEA":
         chosen = self.model_fields_set - {"mode", "bridge", "ridge"}
         if self.mode == "official" and chosen:
-            raise ValueError(f"mode 'official' fixes {', '.join(sorted(chosen))}; leave them out")
+            fixed = " and no ".join(sorted(chosen))
+            raise ValueError(f"mode 'official' takes no {fixed}; leave it out or use mode 'paper'")
         return self
 
 
@@ -112,17 +121,22 @@ class Method(Section):
     @field_validator("select")
     @classmethod
     def _known(cls, value: str) -> str:
-        load(value)
+        if value not in names():
+            raise ValueError(f"{value!r} is no method of selection; {hint(value, names())}")
         return value
 
 
 class Tables(Section):
     """Which of the runs the tables and figures show."""
 
+    ratios: Annotated[list[Ratio], Field(min_length=1)]
     loops: Count = 3
     ablation_ratio: Ratio
     loops_ratio: Ratio
     loops_compared: Annotated[list[Count], Field(min_length=1)]
+    figure_ratio: Ratio
+    figure_methods: Annotated[list[str], Field(min_length=1)]
+    loss_window: Count
     target_accuracy: Annotated[list[Ratio], Field(min_length=1)]
 
 
@@ -143,8 +157,8 @@ class Settings(Section):
     text: Text
     training: Training
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-    run_methods: Annotated[list[str], Field(min_length=1)]
     methods: Annotated[dict[Name, Method], Field(min_length=1)]
+    run_methods: Annotated[list[str], Field(min_length=1)]
     tables: Tables
     compute: Compute = Compute()
 
@@ -152,27 +166,49 @@ class Settings(Section):
     @classmethod
     def _distinct(cls, seeds: list[int]) -> list[int]:
         if len(set(seeds)) < len(seeds):
-            raise ValueError(f"{seeds} has a seed twice; paired statistics need distinct seeds")
+            raise ValueError(f"{seeds} has a seed twice; each repetition needs a seed of its own")
         return seeds
 
-    @model_validator(mode="after")
-    def _described(self) -> "Settings":
-        for name in self.run_methods:
-            if name not in self.methods:
-                known = ", ".join(self.methods)
-                raise ValueError(f"run_methods names {name!r}, but methods has only {known}")
-        return self
+    # Through ``info`` each of these is told those of the sections above its own that are valid.
 
-    @model_validator(mode="after")
-    def _enough_steps(self) -> "Settings":
-        for name, method in self.methods.items():
+    @field_validator("methods")
+    @classmethod
+    def _enough_steps(cls, methods: dict[str, Method], info: Any) -> dict[str, Method]:
+        training: Training | None = info.data.get("training")
+        problems = []
+        for name, method in methods.items():
             most = max(loops for block in method.grid for loops in block.loops)
-            if most > self.training.steps:
-                raise ValueError(
-                    f"methods.{name}.grid asks for {most} loops of {self.training.steps} steps; "
+            if training and most > training.steps:
+                problems.append(
+                    f"{name} asks for {most} loops, but training.steps is {training.steps}; "
                     "every loop needs at least one step"
                 )
-        return self
+        return _or_complain(methods, problems)
+
+    @field_validator("run_methods")
+    @classmethod
+    def _described(cls, run_methods: list[str], info: Any) -> list[str]:
+        known: list[str] = list(info.data.get("methods", run_methods))
+        unknown = [name for name in run_methods if name not in known]
+        problems = [f"methods has no {name!r}; {hint(name, known)}" for name in unknown]
+        if len(set(run_methods)) < len(run_methods):
+            problems.append("a method is named twice; name each once")
+        return _or_complain(run_methods, problems)
+
+    @field_validator("tables")
+    @classmethod
+    def _has_runs(cls, tables: Tables, info: Any) -> Tables:
+        if not {"training", "methods", "run_methods"} <= info.data.keys():
+            return tables
+        runs = {name: info.data["methods"][name] for name in info.data["run_methods"]}
+        steps = info.data["training"].steps
+        return _or_complain(tables, list(table_problems(tables, runs, steps)))
+
+
+def _or_complain(value: Any, problems: list[str]) -> Any:
+    if problems:
+        raise ValueError("\n".join(problems))
+    return value
 
 
 def read(path: Path) -> Settings:
@@ -188,62 +224,40 @@ def read(path: Path) -> Settings:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BadInput(f"{path} is missing; `make profile PROFILE=smoke` makes it.") from error
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} is not readable YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(content, dict):
         raise BadInput(f"{path} has no settings; copy one of the files in profiles/.")
     problems: list[str] = []
-    checked = _validate(Settings, content, "", problems)
-    methods = {}
-    for name, method in (checked.methods if isinstance(checked, Settings) else {}).items():
-        schema, where = option_schema(method.select), f"methods.{name}.options."
-        options = _validate(schema, method.options, where, problems)
-        if options is not None:
-            methods[name] = method.model_copy(update={"options": options.model_dump()})
-    if problems or not isinstance(checked, Settings):
+    options = _options(content.get("methods"), problems)
+    try:
+        checked = Settings.model_validate(content)
+    except ValidationError as error:
+        problems = [*sentences(error, Settings), *problems]
+    if problems:
         raise BadInput("\n".join(f"{path}: {problem}" for problem in problems))
+    methods = {
+        name: method.model_copy(update={"options": options[name]})
+        for name, method in checked.methods.items()
+    }
     return checked.model_copy(update={"methods": methods})
 
 
-def _validate(
-    schema: type[BaseModel], content: Any, prefix: str, problems: list[str]
-) -> BaseModel | None:
-    try:
-        return schema.model_validate(content)
-    except ValidationError as error:
-        problems += [_sentence(schema, prefix, problem) for problem in error.errors()]
-        return None
+def _options(methods: Any, problems: list[str]) -> dict[str, dict[str, Any]]:
+    """The options of each method with their defaults; wrong ones become problems.
 
-
-def _sentence(schema: type[BaseModel], prefix: str, problem: Any) -> str:
-    """One sentence for one of pydantic's errors: where, what was found, what would be right."""
-    where = prefix + ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        known = _keys_at(schema, problem["loc"][:-1])
-        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}."
-        return f"{where} is not a setting; {hint}"
-    if problem["type"] == "missing":
-        return f"{where} is missing; see profiles/ for an example."
-    reason = problem["msg"].removeprefix("Value error, ").rstrip(".")
-    if not where:
-        return f"{reason}."
-    shown = "" if isinstance(problem["input"], dict) else f" is {problem['input']!r}"
-    return f"{where}{shown}: {reason[0].lower()}{reason[1:]}."
-
-
-def _keys_at(schema: Any, loc: tuple[Any, ...]) -> list[str]:
-    """Field names that would have been right at ``loc``."""
-    for part in loc:
-        if (
-            isinstance(schema, type)
-            and issubclass(schema, BaseModel)
-            and part in schema.model_fields
-        ):
-            schema = schema.model_fields[part].annotation
-        inner = [a for a in getattr(schema, "__args__", ()) if isinstance(a, type)]
-        models = [a for a in inner if issubclass(a, BaseModel)]
-        nested = [m for a in getattr(schema, "__args__", ()) for m in getattr(a, "__args__", ())]
-        models += [m for m in nested if isinstance(m, type) and issubclass(m, BaseModel)]
-        schema = models[0] if models else schema
-    return list(schema.model_fields) if hasattr(schema, "model_fields") else []
+    Looks at the file's content as it is, so that they are found whatever else is wrong.
+    """
+    complete = {}
+    for name, method in methods.items() if isinstance(methods, dict) else []:
+        if not isinstance(method, dict) or method.get("select") not in names():
+            continue  # the schema tells
+        schema = option_schema(method["select"])
+        try:
+            complete[name] = schema.model_validate(method.get("options", {})).model_dump()
+        except ValidationError as error:
+            if isinstance(method["options"], dict):
+                problems += sentences(error, schema, f"methods.{name}.options")
+    return complete

@@ -164,7 +164,7 @@ def batches(size: int, batch_size: int, draw: torch.Generator) -> Iterator[Int64
 def jitter(
     images: UInt8[Tensor, "b 3 h w"], shift: int, flip: bool, *, generator: torch.Generator
 ) -> UInt8[Tensor, "b 3 h w"]:
-    """Shift each image by up to ``shift`` pixels both ways (zeros enter) and mirror half of them."""
+    """Shift each image by up to ``shift`` pixels each way (zeros enter); mirror half of them."""
     count, _, height, width = images.shape
     if shift:
         dy, dx = torch.randint(2 * shift + 1, (2, count, 1), generator=generator)

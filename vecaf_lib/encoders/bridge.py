@@ -18,6 +18,7 @@ from typing import Literal, get_args
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from vecaf_lib.errors import BadInput
 
@@ -60,16 +61,16 @@ def fit_bridge(
     T, E = text - text_mean, image - image_mean  # (n, d_text), (n, d)
     if kind == "ridge":
         gram = T.T @ T  # (d_text, d_text)
-        penalty = ridge * gram.diagonal().mean().clamp_min(torch.finfo(gram.dtype).tiny)
+        penalty = ridge * gram.diagonal().mean().clamp_min(1e-12)  # if all captions are equal
         matrix = torch.linalg.solve(gram + penalty * torch.eye(len(gram)).to(gram), T.T @ E)
     else:
         left, values, right = torch.linalg.svd(T.T @ E, full_matrices=False)
-        scale = values.sum() / T.square().sum().clamp_min(torch.finfo(T.dtype).tiny)
-        matrix = scale * (left @ right)  # (d_text, d)
+        rotation = left @ right  # (d_text, d)
+        scale = values.sum() / (T @ rotation).square().sum().clamp_min(1e-12)  # least squares
+        matrix = scale * rotation
     return lambda t: (t - text_mean) @ matrix + image_mean
 
 
 def rescale(text: Float[Tensor, "k d"], image: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
     """Give each text vector the norm of its image vector, so that only direction is mixed in."""
-    norms = text.norm(dim=1, keepdim=True).clamp_min(torch.finfo(text.dtype).tiny)
-    return text * (image.norm(dim=1, keepdim=True) / norms)
+    return normalize(text, dim=1) * image.norm(dim=1, keepdim=True)

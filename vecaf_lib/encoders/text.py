@@ -2,12 +2,15 @@
 
 import importlib.util
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
+from transformers.utils import logging
 
 from vecaf_lib.errors import BadInput
 
@@ -33,6 +36,19 @@ def encoder_folder(name: str) -> Path:
     return Path(spec.origin).parent / folder
 
 
+@lru_cache(maxsize=1)
+def _load(folder: Path) -> tuple[Any, Any]:
+    """Tokenizer and model, without a bar: in a notebook it is a widget, of another id each time."""
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return tokenizer, AutoModel.from_pretrained(folder, local_files_only=True).eval()
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+
+
 @torch.inference_mode()
 def encode(
     captions: Sequence[str], *, name: str, batch_size: int = 64
@@ -48,9 +64,7 @@ def encode(
     empty = [index for index, caption in enumerate(captions) if not caption.strip()]
     if empty:
         raise BadInput(f"captions: {len(empty)} are empty, the first at row {empty[0]}.")
-    folder = encoder_folder(name)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
+    tokenizer, model = _load(encoder_folder(name))
     parts = []
     for start in range(0, len(captions), batch_size):
         tokens = tokenizer(

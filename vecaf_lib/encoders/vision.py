@@ -1,5 +1,6 @@
 """The pretrained vision model (PVM) f(.; w): a timm backbone and a fresh linear classifier."""
 
+import difflib
 import importlib
 from collections.abc import Callable
 from pathlib import Path
@@ -71,21 +72,33 @@ def load_backbone(name: str, *, weights: str) -> nn.Module:
         BadInput: unknown name, absent package or file, or keys that do not fit the model.
     """
     if not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('_')[0]}*")[:3]
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
         raise BadInput(
             f"vision.name: timm has no model {name!r}; near it are {', '.join(near) or 'none'}."
         )
-    path = packaged_weights(name) if weights == "package" else Path(weights)
-    if not path.is_file():
-        raise BadInput(f"vision.weights: {path} is not a file; give 'package' or a state_dict.")
+    path = weights_file(name, weights)
     with torch.random.fork_rng(devices=[]):
         model = timm.create_model(name, pretrained=False)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         raise BadInput(f"vision.weights: {path} is not a readable state_dict ({error}).") from error
+    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
+        raise BadInput(f"vision.weights: {path} holds other things than the tensors of a model.")
     model.load_state_dict(rename(state, model, path))
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def weights_file(name: str, weights: str) -> Path:
+    """Path of the file that ``load_backbone`` reads.
+
+    Raises:
+        BadInput: there is no such file, or no package that carries it.
+    """
+    path = packaged_weights(name) if weights == "package" else Path(weights)
+    if not path.is_file():
+        raise BadInput(f"vision.weights: {path} is not a file; give 'package' or a state_dict.")
+    return path
 
 
 def packaged_weights(name: str) -> Path:
@@ -112,7 +125,7 @@ def rename(state: dict[str, Tensor], model: nn.Module, path: Path) -> dict[str, 
     """
     target = model.state_dict()
     if state.keys() == target.keys():
-        return state
+        state = {name: state[name] for name in target}
     pairs = list(zip(state.items(), target.items(), strict=False))
     unlike = [
         theirs

@@ -1,6 +1,7 @@
 """From settings to run files: which runs a method needs, and how one of them is made."""
 
 import functools
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 
 from vecaf_lib.cea import Augmentation
 from vecaf_lib.datasets import ImageSet, load
-from vecaf_lib.encoders.vision import PVM, load_backbone
+from vecaf_lib.encoders.vision import PVM, load_backbone, weights_file
 from vecaf_lib.errors import BadInput
 from vecaf_lib.files import sha256_file, sha256_json
 from vecaf_lib.loop import active_finetuning
@@ -51,6 +52,9 @@ class Job:
         settings["method"] = {k: v for k, v in self.method.items() if k != "grid"}
         settings["threads"] = self.threads
         inputs = {path.name: sha256_file(path) for path in sorted(self.index_dir.glob("*.csv"))}
+        inputs["vision weights"] = sha256_file(
+            weights_file(self.vision["name"], self.vision["weights"])
+        )
         if self.method["cea"]:
             inputs["text embeddings"] = sha256_file(self.text)
         names = {"dataset": self.dataset["name"], "select": self.method["select"]}
@@ -64,21 +68,6 @@ class Job:
             "versions": library_versions(LIBRARIES),
         }
         return made_from | {"digest": sha256_json(made_from)}
-
-
-def specs(
-    dataset: str, name: str, method: Mapping[str, Any], seeds: Sequence[int]
-) -> list[RunSpec]:
-    """The runs of one method: the blocks of its grid times the seeds, each once."""
-    wanted = [
-        RunSpec(dataset, name, multi_run, ratio, loops, seed)
-        for block in method["grid"]
-        for multi_run in block["multi_run"]
-        for ratio in block["ratios"]
-        for loops in block["loops"]
-        for seed in seeds
-    ]
-    return list(dict.fromkeys(wanted))
 
 
 def make_runs(job: Job, wanted: Sequence[RunSpec], *, workers: int) -> int:
@@ -101,6 +90,8 @@ def make_runs(job: Job, wanted: Sequence[RunSpec], *, workers: int) -> int:
         budget_of(spec.ratio, size)
     provenance = job.provenance()
     store = RunStore(job.runs)
+    for method in {spec.method for spec in wanted}:
+        store.sweep(method)
     todo = [spec for spec in wanted if not store.finished(spec, provenance["digest"])]
     task = functools.partial(perform, job, provenance)
     kept = f", {len(wanted) - len(todo)} kept" if len(todo) < len(wanted) else ""
@@ -121,24 +112,28 @@ def perform(job: Job, provenance: Mapping[str, Any], spec: RunSpec) -> None:
         generator=generator(spec.seed, "initialisation"),
     )
     module = load_method(job.method["select"])
-    result = active_finetuning(
-        pvm,
-        train,
-        images("validation"),
-        images("test"),
-        select=functools.partial(module.select, **job.method["options"]),
-        needs=module.NEEDS,
-        cea=augmentation(job, seed=spec.seed, size=len(train)),
-        budget=budget_of(spec.ratio, len(train)),
-        loops=spec.loops,
-        multi_run=spec.multi_run,
-        recipe=Recipe(**job.training),
-        seed=spec.seed,
-        first_losses=job.method["first_losses"],
-        accumulate=job.method["accumulate"],
-    )
-    sees = "all" if "losses" in module.NEEDS else "chosen only"
-    RunStore(job.runs).save(spec, result | {"labels_seen": sees}, provenance)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = active_finetuning(
+            pvm,
+            train,
+            images("validation"),
+            images("test"),
+            select=functools.partial(module.select, **job.method["options"]),
+            needs=module.NEEDS,
+            cea=augmentation(job, seed=spec.seed, size=len(train)),
+            budget=budget_of(spec.ratio, len(train)),
+            loops=spec.loops,
+            multi_run=spec.multi_run,
+            recipe=Recipe(**job.training),
+            seed=spec.seed,
+            first_losses=job.method["first_losses"],
+            accumulate=job.method["accumulate"],
+        )
+    result["labels_seen"] = "all" if "losses" in module.NEEDS else "chosen only"
+    ours = {str(told.message) for told in caught if "vecaf_lib" in told.filename}
+    result["warnings"] = sorted(ours)
+    RunStore(job.runs).save(spec, result, provenance)
 
 
 def augmentation(job: Job, *, seed: int, size: int) -> Augmentation | OfficialAugmentation | None:
@@ -146,9 +141,17 @@ def augmentation(job: Job, *, seed: int, size: int) -> Augmentation | OfficialAu
     cea = job.method["cea"]
     if cea is None:
         return None
-    text = torch.from_numpy(np.load(job.text, allow_pickle=False))
-    if len(text) != size:
-        raise BadInput(f"{job.text} has {len(text)} text embeddings for {size} images; remake it.")
+    try:
+        text = torch.from_numpy(np.load(job.text, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise BadInput(
+            f"{job.text} is missing or damaged ({error}); delete it and `dvc repro` makes it again."
+        ) from error
+    if text.dim() != 2 or len(text) != size:
+        raise BadInput(
+            f"{job.text} has the shape {tuple(text.shape)}, but the pool needs {size} rows of text "
+            "embeddings; delete it and `dvc repro` makes it again."
+        )
     options = {key: value for key, value in cea.items() if key != "mode"}
     if cea["mode"] == "official":
         return OfficialAugmentation(text, seed=seed, bridge=cea["bridge"], ridge=cea["ridge"])

@@ -47,6 +47,21 @@ class RunSpec:
         return root / self.method / f"{self.name}.json"
 
 
+def specs(
+    dataset: str, name: str, method: Mapping[str, Any], seeds: Sequence[int]
+) -> list[RunSpec]:
+    """The runs of one method: the blocks of its grid times the seeds, each once."""
+    wanted = [
+        RunSpec(dataset, name, multi_run, ratio, loops, seed)
+        for block in method["grid"]
+        for multi_run in block["multi_run"]
+        for ratio in block["ratios"]
+        for loops in block["loops"]
+        for seed in seeds
+    ]
+    return list(dict.fromkeys(wanted))
+
+
 class RunStore:
     """Runs of one profile, each in a file of its own, so that a crash loses one run at most."""
 
@@ -79,6 +94,14 @@ class RunStore:
                 "lower the learning rate or look for the cause in its loss curve."
             ) from error
         write_json(path, content | {"checksum": sha256_json(content)})
+
+    def sweep(self, method: str) -> None:
+        """Remove the unfinished copies of run files that a kill left in a method's folder.
+
+        Only for the one process that makes the method's runs, before it starts.
+        """
+        for part in (self.root / method).glob(".*.part"):
+            part.unlink(missing_ok=True)
 
     def load(self, spec: RunSpec) -> dict[str, Any]:
         """Read a run and check its format, its checksum and that it is the run asked for.

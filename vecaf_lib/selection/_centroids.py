@@ -5,6 +5,7 @@ centroids. Gradients are written out: a sample pulls one centroid only, its near
 is a sum per centroid (a scatter) and the N x K matrix is never kept.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import normalize
+
+from vecaf_lib.errors import BadInput
 
 CHUNK = 4096  # rows of the pool compared with all centroids at a time
 
@@ -61,8 +64,12 @@ def optimise(
     values: list[float] = []
     for _ in range(iterations):
         value, gradient = objective(theta)
+        if not math.isfinite(value):
+            raise BadInput(
+                f"select: the objective is {value}; use a larger tau or float32 embeddings."
+            )
         values.append(value)
-        if len(values) > 10 and values[-11] - value < tolerance * abs(value):
+        if tolerance and len(values) > 10 and values[-11] - value < tolerance * abs(value):
             break
         radial = (gradient * theta).sum(1, keepdim=True)  # (k, 1)
         theta.grad = gradient - radial * theta  # the part that a unit vector can follow

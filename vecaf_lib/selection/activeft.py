@@ -25,7 +25,7 @@ def contrast(
     e: Float[Tensor, "n d"], tau: float, log_weight: Float[Tensor, " n"] | None = None
 ) -> Objective:
     """The objective above. ``log_weight`` (log w_i) puts w_i p_i for p_i, as VeCAF's code does."""
-    shift = torch.zeros(len(e)) if log_weight is None else log_weight
+    shift = e.new_zeros(len(e)) if log_weight is None else log_weight.to(e)
 
     def objective(theta: Tensor) -> tuple[float, Tensor]:
         cosine, c = nearest(e, theta)  # (n,), (n,)
@@ -34,7 +34,7 @@ def contrast(
         margin = cosine / tau + shift - log_n[c]  # log(w p / n)
         s = torch.sigmoid(-margin) / len(e)  # n / (w p + n), averaged
         gradient = torch.zeros_like(theta).index_add_(0, c, -s.unsqueeze(1) * e)
-        push = torch.zeros(len(theta)).index_add_(0, c, s).unsqueeze(1)  # (k, 1)
+        push = s.new_zeros(len(theta)).index_add_(0, c, s).unsqueeze(1)  # (k, 1)
         gradient += push * (repulsion.softmax(1) @ theta)  # j is detached: one side only
         return float(-logsigmoid(margin).mean()), gradient / tau
 

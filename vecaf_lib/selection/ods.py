@@ -35,16 +35,17 @@ def ods_objective(
     e: Float[Tensor, "n d"], p: Float[Tensor, " n"], tau: float, lambda_: float
 ) -> Objective:
     """Equation 7 and its gradient."""
+    pulling = p.to(e).unsqueeze(1) * e  # (n, d), constant
 
     def objective(theta: Tensor) -> tuple[float, Tensor]:
         cosine, c = nearest(e, theta)  # (n,), (n,)
-        pull = torch.zeros_like(theta).index_add_(0, c, p.unsqueeze(1) * e)  # (k, d)
+        pull = torch.zeros_like(theta).index_add_(0, c, pulling)  # (k, d)
         between = theta @ theta.T / tau  # (k, k)
         between.fill_diagonal_(-torch.inf)  # j != k
         crowding = between.logsumexp(1).mean() if len(theta) > 1 else torch.zeros(())
         share = between.softmax(1) if len(theta) > 1 else torch.zeros_like(between)  # (k, k)
         push = (share + share.T) @ theta / len(theta)  # theta_k appears in its own sum and others'
-        value = -(p * cosine).sum() / tau + lambda_ * crowding
+        value = -(p.to(e) * cosine).sum() / tau + lambda_ * crowding
         return float(value), (lambda_ * push - pull) / tau
 
     return objective

@@ -1,0 +1,98 @@
+"""The page behind the numbers: for each cell of each table its seeds, run files and notebook."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from vecaf_lib.errors import BadInput
+from vecaf_lib.files import read_json
+from vecaf_lib.report.grid import accuracy_text, pipe_table, signed
+from vecaf_lib.report.markdown import REFERENCES
+from vecaf_lib.report.names import percent, row_name, slug
+
+TITLES = {"table1": "Table 1", "table6": "Table 6", "table7": "Table 7"}
+
+
+def evidence_page(tables: Mapping[str, pd.DataFrame], runs_dir: Path) -> str:
+    """One anchored section a cell, with each seed's value and the files that made it.
+
+    Args:
+        tables: ``table1``, ``table6``, ``table7`` -> table.
+        runs_dir: the folder of run files, ``<method>/<run>.json``.
+
+    Returns:
+        MyST Markdown. ``site:`` links are relative to the site's root.
+
+    Raises:
+        BadInput: a run file is missing, or a table is not the mean of its run files.
+    """
+    lines = {line["cell"]: line for table in tables.values() for _, line in table.iterrows()}
+    values = {cell: _values(line, runs_dir) for cell, line in lines.items()}
+    text = (
+        "# Evidence\n\nEvery number of the tables, seed by seed. The run file holds the curve, the "
+        "chosen images, the settings, the versions and the checksums of a run; the notebook is "
+        "the executed one that made it. Means carry their standard error; differences are paired "
+        "seed by seed, in percentage points, with a 95 % t interval.\n"
+    )
+    for name, table in tables.items():
+        text += f"\n## {TITLES[name]}\n"
+        for _, line in table.iterrows():
+            text += _section(line, values)
+    return text
+
+
+def _section(line: pd.Series, values: Mapping[str, dict[int, dict[str, float | str]]]) -> str:
+    """One cell: heading, anchor, sentence, one row a seed."""
+    own = values[line["cell"]]
+    others = {
+        name: str(line[f"minus_{name}_cell"])
+        for name in REFERENCES
+        if line.get(f"minus_{name}_cell")
+    }
+    ratio = "all data" if pd.isna(line["ratio"]) else percent(line["ratio"])
+    loops = f"{line['loops']:g} loops"
+    title = f"{row_name(line['method'], line['selection'] == 'multi')}, {ratio}, {loops}"
+    notebook = f"[30_runs-{line['method']}](notebooks/30_runs-{line['method']}.ipynb)"
+    text = (
+        f"\n({slug(line['cell'])})=\n### {title[0].upper()}{title[1:]}\n\n"
+        f"`{line['cell']}`, made by {notebook}; n = {line['n']} seeds; labels seen by the "
+        f"selection: {line['labels']}.\n\n"
+    )
+    header = ["Seed", "Run file", "Test accuracy, %", "Validation accuracy, %"]
+    header += [f"Minus [{REFERENCES[name]}](#{slug(cell)})" for name, cell in others.items()]
+    rows = []
+    for seed, run in own.items():
+        differences = [
+            signed(float(run["test"]) - float(values[cell][seed]["test"]))
+            for cell in others.values()
+        ]
+        link = f"[{Path(str(run['file'])).name}](site:runs/{run['file']})"
+        rows.append([str(seed), link, f"{run['test']:.2f}", f"{run['validation']:.2f}"])
+        rows[-1] += differences
+    mean = ["**mean**", "", f"**{accuracy_text(line['mean'], line['standard_error'])}**", ""]
+    limits = ["95 % interval", "", "", ""]
+    for name in others:
+        low, high = signed(line[f"minus_{name}_low"]), signed(line[f"minus_{name}_high"])
+        mean.append(f"**{signed(line[f'minus_{name}'])}**")
+        limits.append(f"[{low}, {high}]")
+    return text + pipe_table(header, [*rows, mean, *([limits] if others else [])], words=2)
+
+
+def _values(line: pd.Series, runs_dir: Path) -> dict[int, dict[str, float | str]]:
+    """Seed -> accuracies and file, checked against the cell's mean."""
+    found: dict[int, dict[str, float | str]] = {}
+    for file in line["runs"].split():
+        run = read_json(runs_dir / file)
+        found[int(run["run"]["seed"])] = {
+            "file": file,
+            "test": float(run["result"]["test_accuracy"]),
+            "validation": float(run["result"]["validation_accuracy"]),
+        }
+    mean = sum(float(run["test"]) for run in found.values()) / len(found)
+    if abs(mean - line["mean"]) > 1e-3:
+        raise BadInput(
+            f"Cell {line['cell']} says {line['mean']:.4f} but its run files give {mean:.4f}; "
+            "make the tables again with `dvc repro`."
+        )
+    return found

@@ -1,0 +1,58 @@
+"""The names a reader sees, and the ids that lead from a number to its evidence."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+FULL = "full"  # full-data finetuning: no selection, so no ratio and no multi-run
+
+METHOD_NAMES: dict[str, str] = {
+    "random": "Random",
+    "learnloss": "LearnLoss",
+    "ta_vaal": "TA-VAAL",
+    "alfa_mix": "ALFA-Mix",
+    "activeft": "ActiveFT",
+    "topk_loss": "Top-K loss",
+    FULL: "Full-data FT",
+    "vecaf": "VeCAF",
+    "vecaf_no_ods": "VeCAF without ODS",
+    "vecaf_no_cea": "VeCAF without CEA",
+    "vecaf_neither": "VeCAF without both",
+}
+
+
+def method_name(method: str) -> str:
+    """The name printed for a method's key; an unknown key is printed as it is."""
+    return METHOD_NAMES.get(method, method)
+
+
+def selection(multi_run: bool) -> str:
+    """``multi`` (a fresh subset per loop) or ``single`` (one subset for all loops)."""
+    return "multi" if multi_run else "single"
+
+
+def row_name(method: str, multi_run: bool) -> str:
+    """Method and selection in words, such as ``multi-run ActiveFT``."""
+    name = method_name(method)
+    return name if method == FULL else f"{selection(multi_run)}-run {name}"
+
+
+def run_file(run: Mapping[str, Any]) -> str:
+    """A run's file below the folder of run files, from the ``run`` section of the run file."""
+    name = f"{selection(run['multi_run'])}-r{run['ratio']:g}-l{run['loops']}-s{run['seed']}"
+    return f"{run['method']}/{name}.json"
+
+
+def slug(cell: str) -> str:
+    """The HTML anchor of a cell id: ``table1/vecaf/multi/r5`` -> ``table1-vecaf-multi-r5``."""
+    return re.sub(r"[^a-z0-9]+", "-", cell.lower()).strip("-")
+
+
+def percent(ratio: float) -> str:
+    """A ratio in percent, such as ``5 %``."""
+    return f"{ratio:g} %"
+
+
+def join(parts: list[str]) -> str:
+    """Join words as in a sentence: ``a``, ``a and b``, ``a, b and c``."""
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]

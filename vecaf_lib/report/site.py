@@ -1,0 +1,141 @@
+"""One offline HTML site from tables, figures, run files and executed notebooks."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from html import escape
+from pathlib import Path
+
+import nbformat
+
+from vecaf_lib.errors import BadInput
+from vecaf_lib.files import read_json
+from vecaf_lib.report import pages
+from vecaf_lib.report.evidence import evidence_page
+from vecaf_lib.report.paper import read_paper
+from vecaf_lib.report.tables import read_csv
+
+TABLES = ("table1", "table6", "table7")
+THEME = Path(__file__).with_name("theme")
+
+
+def build(
+    *,
+    profile: str,
+    title: str,
+    banner: str,
+    about: str,
+    runs_dir: Path,
+    tables_dir: Path,
+    figures_dir: Path,
+    notebooks_dir: Path,
+    paper_dir: Path,
+    params: Path,
+    out_dir: Path,
+) -> Path:
+    """Build the site; the old one is replaced only when the new one is whole.
+
+    Args:
+        profile: name of the profile, shown in the page titles.
+        title: heading of the front page.
+        banner: plain text at the top of every page: what these numbers are and are not.
+        about: MyST paragraphs that open the front page.
+        runs_dir: run files, ``<method>/<run>.json``; copied to the site's ``runs/``.
+        tables_dir: ``table1.csv``, ``table6.csv``, ``table7.csv``; copied to ``tables/``.
+        figures_dir: ``figure*.png`` with ``.pdf`` and the caption in ``.txt``; copied to
+            ``figures/``.
+        notebooks_dir: executed notebooks; those of a method's runs are ``30_runs-<method>.ipynb``.
+        paper_dir: the paper's ``table1.csv``, ``table6.csv``, ``table7.csv``.
+        params: the active params.yaml.
+        out_dir: where the site goes; anything there is replaced.
+
+    Returns:
+        The front page, ``out_dir/index.html``.
+
+    Raises:
+        BadInput: an input is missing, a table disagrees with its run files, or Sphinx warns (for
+            instance of a link that leads nowhere).
+    """
+    tables = {name: read_csv(tables_dir / f"{name}.csv") for name in TABLES}
+    papers = {name: read_paper(paper_dir / f"{name}.csv") for name in TABLES}
+    figures = {path.stem: _caption(path) for path in sorted(figures_dir.glob("figure*.png"))}
+    notebooks = sorted(notebooks_dir.glob("*.ipynb"))
+    for method in {m for table in tables.values() for m in table["method"]}:
+        if not (notebooks_dir / f"30_runs-{method}.ipynb").is_file():
+            raise BadInput(
+                f"{notebooks_dir}/30_runs-{method}.ipynb is missing: it is the executed notebook "
+                f"behind the numbers of {method}; run `dvc repro`."
+            )
+    run = read_json(runs_dir / tables["table1"]["runs"].iloc[0].split()[0])
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, made = Path(folder, "source"), Path(folder, "site")
+        (source / "notebooks").mkdir(parents=True)
+        for path in notebooks:
+            _copy_notebook(path, source / "notebooks" / path.name)
+        shutil.copytree(figures_dir, source / "figures")
+        texts = {
+            "index": pages.index_page(
+                title=title, about=about, tables=tables, papers=papers, figures=figures, run=run
+            ),
+            "evidence": evidence_page(tables, runs_dir),
+            "settings": pages.settings_page(params.read_text(encoding="utf-8"), run),
+            "notebooks": pages.notebooks_page(notebooks),
+        }
+        for name, text in texts.items():
+            (source / f"{name}.md").write_text(text, encoding="utf-8")
+        _sphinx(source, made, Path(folder, "doctrees"), f"VeCAF report, {profile}", banner)
+        for kept, origin in {
+            "runs": runs_dir,
+            "tables": tables_dir,
+            "figures": figures_dir,
+        }.items():
+            shutil.copytree(origin, made / kept)
+        for spare in (".buildinfo", "objects.inv"):
+            (made / spare).unlink(missing_ok=True)
+        _replace(made, out_dir)
+    return out_dir / "index.html"
+
+
+def _sphinx(source: Path, made: Path, doctrees: Path, title: str, banner: str) -> None:
+    """Run Sphinx in a process of its own, where a warning is an error."""
+    command = [sys.executable, "-m", "sphinx", "-b", "html", "-q", "-W", "--keep-going"]
+    command += ["-c", str(THEME), "-d", str(doctrees)]
+    command += ["-D", f"html_title={title}", "-D", f"project={title}"]
+    command += ["-D", f"html_theme_options.announcement={escape(banner)}"]
+    command += [str(source), str(made)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TZ": "UTC"})
+    if done.returncode:
+        raise BadInput(f"The report could not be built: {done.stderr.strip()[-2000:]}")
+
+
+def _copy_notebook(path: Path, target: Path) -> None:
+    """Copy a notebook; one that does not begin with a heading gets its file name as heading."""
+    notebook = nbformat.read(path, as_version=4)
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    if not (texts and texts[0].lstrip().startswith("# ")):
+        heading = nbformat.v4.new_markdown_cell(f"# {path.stem}", id="report-heading")
+        notebook.cells.insert(0, heading)
+    notebook.metadata.setdefault("language_info", {"name": "python"})
+    notebook.metadata["language_info"].setdefault("pygments_lexer", "ipython3")
+    notebook.metadata.pop("widgets", None)  # their scripts would have to come from elsewhere
+    nbformat.write(notebook, target)
+
+
+def _caption(png: Path) -> str:
+    text = png.with_suffix(".txt")
+    if not text.is_file():
+        raise BadInput(f"{text} is missing: it holds the caption of {png.name}; run `dvc repro`.")
+    return text.read_text(encoding="utf-8").strip()
+
+
+def _replace(made: Path, out_dir: Path) -> None:
+    """Put the finished site in place of the old one."""
+    out_dir.parent.mkdir(parents=True, exist_ok=True)
+    fresh = out_dir.with_name(f".{out_dir.name}.part")
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.copytree(made, fresh)
+    shutil.rmtree(out_dir, ignore_errors=True)
+    fresh.rename(out_dir)

@@ -1,0 +1,69 @@
+"""Do the tables and figures ask for runs that are made? Told before any work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vecaf_lib.settings import Method, Tables
+
+ABLATION = ("vecaf", "vecaf_no_cea", "vecaf_no_ods", "vecaf_neither")  # the rows of Table 6
+FULL = "full"  # full-data finetuning: no selection, so no ratio and no multi-run
+
+
+def makes(method: Method, ratio: float, loops: int, *, multi_run: bool = True) -> bool:
+    """Whether the method's grid has this run."""
+    return any(
+        ratio in block.ratios and loops in block.loops and multi_run in block.multi_run
+        for block in method.grid
+    )
+
+
+def table_problems(tables: Tables, methods: Mapping[str, Method], steps: int) -> Iterator[str]:
+    """A sentence without its full stop for each setting that no grid or step budget can serve.
+
+    Args:
+        tables: what is to be shown.
+        methods: those that are run.
+        steps: of a run.
+    """
+    loops = tables.loops
+    if not any(
+        all(makes(method, ratio, loops, multi_run=multi) for ratio in tables.ratios)
+        for name, method in methods.items()
+        for multi in (True, False)
+        if name != FULL
+    ):
+        yield f"ratios is {tables.ratios}, but no method's grid has them all with {loops} loops"
+
+    ratio = tables.ablation_ratio
+    absent = [
+        name for name in ABLATION if name in methods and not makes(methods[name], ratio, loops)
+    ]
+    if absent:
+        yield (
+            f"ablation_ratio is {ratio:g}, but the grid of {' and of '.join(absent)} has no "
+            f"multi-run {ratio:g} % with {loops} loops"
+        )
+
+    ratio, vecaf = tables.loops_ratio, methods.get("vecaf")
+    missing = [n for n in tables.loops_compared if vecaf and not makes(vecaf, ratio, n)]
+    if missing:
+        yield (
+            f"loops_compared has {missing}, but the grid of vecaf has no multi-run {ratio:g} % "
+            "(loops_ratio) with as many loops"
+        )
+
+    ratio = tables.figure_ratio
+    for name in tables.figure_methods:
+        if name not in methods:
+            yield f"figure_methods has {name!r}, but run_methods has not"
+        elif name == FULL and not makes(methods[name], 100.0, loops, multi_run=False):
+            yield f"figure_methods has {name}, but it has no single-run 100 % with {loops} loops"
+        elif name != FULL and not makes(methods[name], ratio, loops):
+            wanted = f"{ratio:g} % (figure_ratio) with {loops} loops"
+            yield f"figure_methods has {name}, but its grid has no multi-run {wanted}"
+
+    if tables.loss_window > steps:
+        yield f"loss_window is {tables.loss_window}, but training.steps is only {steps}"
