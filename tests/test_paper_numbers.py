@@ -104,9 +104,8 @@ def test_the_other_tables() -> None:
     flops = table(4).query("method == 'vecaf'").set_index("part")["gflops"]
     assert flops.drop("ALL").sum() == pytest.approx(flops["ALL"], rel=0.005)
     assert table(4)["gflops"].isna().sum() == 2
-    assert table(5).groupby("vision_model").size().to_dict() == {
-        name: 4 for name in ("DeiT-S", "DeiT-B", "SwinT-S", "SwinT-B", "XciT-M", "XciT-L")
-    }
+    models = ("DeiT-S", "DeiT-B", "SwinT-S", "SwinT-B", "XciT-M", "XciT-L")
+    assert table(5).groupby("vision_model").size().to_dict() == dict.fromkeys(models, 4)
     assert table(7).set_index("loops")["accuracy"].to_dict() == {
         2: 95.89, 3: 96.01, 4: 96.14, 5: 96.24
     }  # fmt: skip

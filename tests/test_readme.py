@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 import torch
 
 from vecaf_lib.selection import Pool
@@ -11,6 +12,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.S)
 
 
+@pytest.mark.global_random("toy data of the README")
 def test_the_method_in_ten_lines_moves_twenty_chosen_embeddings_towards_their_captions():
     names: dict[str, object] = {}
     exec(BLOCKS[0], names)

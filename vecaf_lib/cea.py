@@ -83,8 +83,9 @@ class Augmentation:
             refit_bridge: fit the bridge anew in each loop, since finetuning moves the image space.
             rescale_text: give each t the norm of its e.
             pool_scope: whose embeddings the next selection sees augmented: of the samples that
-                were ``selected`` ("candidates in future rounds", section 3), of ``all`` (which the
-                prompts of section 3.3 need), or of ``none``.
+                were ``selected`` in the loop before, with that loop's alpha and t ("candidates in
+                future rounds", section 3), of ``all`` (which the prompts of section 3.3 need), or
+                of ``none``.
             finetune_augmented: train the classifier on e_aug (Algorithm 1), or on e.
         """
         self.text, self.seed = text, seed

@@ -55,7 +55,7 @@ def correct(members: Float[Tensor, "E k d"]) -> Float[Tensor, "k d"]:
     """theta_1 + (theta_1 - mu) * [(theta_1 - mu) Sigma^-1], element by element, plus sign.
 
     Sigma (d x d) is the covariance over members and centroids, singular as soon as E K < d; the
-    pseudo-inverse makes it runnable.
+    pseudo-inverse makes it runnable. The formula is 0/0 for members that agree: it jumps there.
     """
     mu = members.mean(0)
     difference = members[0] - mu  # (k, d)

@@ -64,6 +64,7 @@ class Finetuner:
             lr=recipe.learning_rate,
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
+            fused=True,
         )
         self.pvm, self.optimizer = self.accelerator.prepare(pvm, sgd)
         self.train_loss: list[float] = []

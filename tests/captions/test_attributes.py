@@ -215,8 +215,10 @@ def test_constant_images(thresholds: Thresholds, value: int) -> None:
 def test_any_image_gets_a_caption(images: np.ndarray) -> None:
     batch = torch.from_numpy(images)
     for text in describe(batch, fit(batch)):
-        assert text.startswith("A ") and text.endswith(".")
-        assert "nan" not in text and "  " not in text
+        assert text.startswith("A ")
+        assert text.endswith(".")
+        assert "nan" not in text
+        assert "  " not in text
 
 
 def test_thresholds_survive_json(thresholds: Thresholds) -> None:
@@ -233,8 +235,8 @@ def test_wrong_thresholds_in_json(thresholds: Thresholds) -> None:
     content = {name: list(pair) for name, pair in asdict(thresholds).items()}
     with pytest.raises(BadInput, match=r"thresholds of slant are \[1\.0\]; give two numbers"):
         Thresholds.from_json(content | {"slant": [1.0]})
+    del content["slant"]
     with pytest.raises(BadInput, match="missing or unknown for: colour, slant"):
-        del content["slant"]
         Thresholds.from_json(content | {"colour": [0.0, 1.0]})
 
 

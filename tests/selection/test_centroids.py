@@ -60,6 +60,21 @@ def test_contrast_and_its_gradient(k, tau, weighted, make_centroids):
     torch.testing.assert_close(through_the_norm(gradient, raw.detach()), raw.grad)
 
 
+def test_descent_is_adam_on_the_naive_formula_through_the_norm(make_centroids):
+    e, raw = make_centroids(k=3)
+    p = oracles.equation_3([0.1 + (i * 7 % 5) for i in range(len(e))])
+    theta = normalize(raw, dim=1).requires_grad_()
+    adam = torch.optim.Adam([theta], lr=1e-2)
+    for _ in range(8):
+        adam.zero_grad()
+        oracles.equation_7(e, p, theta, 0.07, 1.0).backward()
+        adam.step()
+        theta.data = normalize(theta.data, dim=1)
+    objective = ods_objective(e, torch.tensor(p, dtype=e.dtype), 0.07, 1.0)
+    found = optimise(normalize(raw, dim=1), objective, iterations=8, **SETTINGS)
+    torch.testing.assert_close(found, theta.detach())
+
+
 def objectives(e):
     p = torch.linspace(0.1, 2, len(e), dtype=e.dtype)
     return {"ods": ods_objective(e, p / p.sum(), 0.07, 1.0), "activeft": contrast(e, 0.07)}

@@ -1,6 +1,7 @@
 """Top-K loss (Table 2): the K samples of largest finetuning loss; ODS without its diversity.
 
-Equation 2 with lambda = 0 is solved by it (section 3.1). Ties keep the order of the pool.
+By section 3.1 it solves equation 2 with lambda = 0. (Equation 7 with lambda = 0 is another thing:
+loss-weighted spherical k-means.) Ties keep the order of the pool.
 """
 
 import torch
