@@ -124,7 +124,7 @@ class Augmentation:
         if moved < 0.01:
             warnings.warn(
                 f"CEA moves embeddings by {moved:.2%} on average (form {self.form!r}, eta "
-                f"{self.eta:g}): too little to matter; use form 'scaled' or a larger eta.",
+                f"{self.eta:g}): too little to matter; use a larger eta or form 'scaled'.",
                 stacklevel=2,
             )
         if not self.finetune_augmented:

@@ -65,7 +65,8 @@ def active_finetuning(
     chosen, told = torch.empty(0, dtype=torch.int64), []
     record: dict[str, Any]
     for loop in range(loops):  # line 1
-        seen = observe(finetuner.pvm, train, wanted, first=first_losses if loop == 0 else None)
+        asked = wanted if loop == 0 or multi_run or cea else frozenset()
+        seen = observe(finetuner.pvm, train, asked, first=first_losses if loop == 0 else None)
         e, record = seen.embeddings, {}
         if loop == 0 or multi_run:
             visible = cea.pool(e) if cea and e is not None else e

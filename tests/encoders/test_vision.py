@@ -16,8 +16,9 @@ from timm.data import ImageNetInfo
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from vecaf_lib.encoders import vision
-from vecaf_lib.encoders.vision import PVM, load_backbone, packaged_weights, rename, weights_file
+from vecaf_lib.encoders import weights as weights_module
+from vecaf_lib.encoders.vision import PVM, load_backbone
+from vecaf_lib.encoders.weights import packaged_weights, rename, weights_file
 from vecaf_lib.errors import BadInput
 
 LITE0 = "tf_efficientnet_lite0"
@@ -191,4 +192,4 @@ def test_renaming_follows_the_order_and_checks_every_pair(tiny: nn.Module) -> No
 def test_the_packaged_file_is_found() -> None:
     assert weights_file(LITE0, "package") == packaged_weights(LITE0)
     assert packaged_weights(LITE0).stat().st_size > 15e6
-    assert set(vision.PACKAGED_WEIGHTS) <= set(timm.list_models())
+    assert set(weights_module.PACKAGED_WEIGHTS) <= set(timm.list_models())

@@ -15,8 +15,10 @@ import psutil
 import pytest
 
 from vecaf_lib.errors import BadInput
+from vecaf_lib.pipeline import job as job_module
 from vecaf_lib.pipeline import runs as runs_module
-from vecaf_lib.pipeline.runs import Job, make_runs
+from vecaf_lib.pipeline.job import Job
+from vecaf_lib.pipeline.runs import make_runs
 from vecaf_lib.pipeline.store import RunSpec, RunStore, specs
 
 ROOT = Path(__file__).parents[2]
@@ -214,7 +216,7 @@ def test_the_digest_follows_what_results_depend_on(
     for split in ("train", "validation", "test"):
         (tmp_path / f"{split}.csv").write_bytes((INDEX_DIR / f"{split}.csv").read_bytes() + b"\n")
     others.append(digest(dataclasses.replace(job, index_dir=tmp_path)))
-    monkeypatch.setattr(runs_module, "library_versions", lambda names: {"torch": "9"})
+    monkeypatch.setattr(job_module, "library_versions", lambda names: {"torch": "9"})
     others.append(digest(job))
     assert len({first, *others}) == 1 + len(others)
 
@@ -237,7 +239,7 @@ def test_the_digest_leaves_out_the_grid_and_places(folder: Path, tmp_path: Path)
         ("ods", "vecaf_lib/cea.py", True),
         ("ods", "vecaf_lib/encoders/vision.py", True),
         ("ods", "vecaf_lib/datasets/digits.py", True),
-        ("ods", "vecaf_lib/pipeline/runs.py", True),
+        ("ods", "vecaf_lib/pipeline/run.py", True),
         ("ods", "vecaf_lib/selection/ods.py", True),
         ("ods", "vecaf_lib/selection/_ensemble.py", True),
         ("ods", "vecaf_lib/selection/topk_loss.py", False),
@@ -251,7 +253,7 @@ def test_the_digest_follows_the_code_that_ran(
 ) -> None:
     job = make_job(folder, folder, method=METHOD | {"select": select})
     before = job.provenance()
-    digests = runs_module.code_digests
+    digests = job_module.code_digests
 
     def edited(files: Any, root: Path) -> dict[str, str]:
         return {
@@ -259,7 +261,7 @@ def test_the_digest_follows_the_code_that_ran(
         }
 
     assert (ROOT / changed).is_file()
-    monkeypatch.setattr(runs_module, "code_digests", edited)
+    monkeypatch.setattr(job_module, "code_digests", edited)
     assert (job.provenance()["digest"] != before["digest"]) == matters
 
 

@@ -1,0 +1,75 @@
+"""One run, from the settings of its method to its result; the heavy part, for worker processes."""
+
+import functools
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+
+from vecaf_lib.cea import Augmentation
+from vecaf_lib.encoders.vision import PVM, load_backbone
+from vecaf_lib.errors import BadInput
+from vecaf_lib.loop import active_finetuning
+from vecaf_lib.official import OfficialAugmentation
+from vecaf_lib.pipeline.job import Job
+from vecaf_lib.pipeline.store import RunSpec
+from vecaf_lib.seeding import generator
+from vecaf_lib.selection import load as load_method
+from vecaf_lib.selection._pool import budget_of
+from vecaf_lib.training import Recipe
+
+
+def make_run(job: Job, spec: RunSpec) -> dict[str, Any]:
+    """Finetune once and return what the run file is to hold."""
+    train = job.images("train")
+    pvm = PVM(
+        load_backbone(job.vision["name"], weights=job.vision["weights"]),
+        len(train.class_names),
+        generator=generator(spec.seed, "initialisation"),
+    )
+    module = load_method(job.method["select"])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = active_finetuning(
+            pvm,
+            train,
+            job.images("validation"),
+            job.images("test"),
+            select=functools.partial(module.select, **job.method["options"]),
+            needs=module.NEEDS,
+            cea=augmentation(job, seed=spec.seed, size=len(train)),
+            budget=budget_of(spec.ratio, len(train)),
+            loops=spec.loops,
+            multi_run=spec.multi_run,
+            recipe=Recipe(**job.training),
+            seed=spec.seed,
+            first_losses=job.method["first_losses"],
+            accumulate=job.method["accumulate"],
+        )
+    result["labels_seen"] = "all" if "losses" in module.NEEDS else "chosen only"
+    ours = {str(told.message) for told in caught if "vecaf_lib" in told.filename}
+    result["warnings"] = sorted(ours)
+    return result
+
+
+def augmentation(job: Job, *, seed: int, size: int) -> Augmentation | OfficialAugmentation | None:
+    """CEA as the method's settings have it, or None."""
+    cea = job.method["cea"]
+    if cea is None:
+        return None
+    try:
+        text = torch.from_numpy(np.load(job.text, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise BadInput(
+            f"{job.text} is missing or damaged ({error}); delete it and `dvc repro` makes it again."
+        ) from error
+    if text.dim() != 2 or len(text) != size:
+        raise BadInput(
+            f"{job.text} has the shape {tuple(text.shape)}, but the pool needs {size} rows of text "
+            "embeddings; delete it and `dvc repro` makes it again."
+        )
+    options = {key: value for key, value in cea.items() if key != "mode"}
+    if cea["mode"] == "official":
+        return OfficialAugmentation(text, seed=seed, bridge=cea["bridge"], ridge=cea["ridge"])
+    return Augmentation(text, seed=seed, **options)
