@@ -1,4 +1,4 @@
-"""Where a pretrained vision model's weights lie on this machine, and what its tensors are called."""
+"""Where a pretrained vision model's weights lie, and what its tensors are called."""
 
 import importlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The runs of one method: which are wanted, which are finished, and the others made side by side."""
+"""The runs of one method: which are wanted, which are finished; the others, side by side."""
 
 import functools
 from collections.abc import Mapping, Sequence
