@@ -1,5 +1,6 @@
 """scikit-learn's handwritten digits: 1,797 real images of 8x8 px that come inside its wheel."""
 
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pandas as pd
 import torch
 from jaxtyping import UInt8
 from sklearn.datasets import load_digits
+from sklearn.utils import Bunch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -40,7 +42,7 @@ def load(split: str, *, image_size: int, index_dir: Path) -> ImageSet:
         raise BadInput(f"There is no split called {split!r}; known are: {', '.join(SPLITS)}.")
     if image_size < SOURCE_SIZE:
         raise BadInput(f"image_size is {image_size} px; digits need at least {SOURCE_SIZE} px.")
-    source = load_digits()
+    source = _source()
     indices = _checked_splits(index_dir, source.target)[split]
     return ImageSet(
         images=_enlarged(source.images[indices], image_size),
@@ -48,6 +50,11 @@ def load(split: str, *, image_size: int, index_dir: Path) -> ImageSet:
         ids=tuple(f"digits-{index:04d}" for index in indices),
         class_names=CLASS_NAMES,
     )
+
+
+@cache
+def _source() -> Bunch:
+    return load_digits()
 
 
 def _enlarged(ink: np.ndarray, image_size: int) -> UInt8[Tensor, "n 3 h w"]:

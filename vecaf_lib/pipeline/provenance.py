@@ -8,7 +8,6 @@ from pathlib import Path
 
 from vecaf_lib.errors import BadInput
 from vecaf_lib.files import sha256_file
-from vecaf_lib.pipeline.notebooks import read_notebook
 
 PACKAGE = "vecaf_lib"
 _PYTHON_CELL_MAGICS = ("capture", "prun", "time", "timeit")
@@ -103,6 +102,8 @@ def _syntax_trees(file: Path) -> list[ast.AST]:
     try:
         if file.suffix != ".ipynb":
             return [ast.parse(file.read_bytes())]
+        from vecaf_lib.pipeline.notebooks import read_notebook  # nbformat is slow to import
+
         code = [cell.source for cell in read_notebook(file).cells if cell.cell_type == "code"]
         return [ast.parse(_without_magics(source)) for source in code]
     except FileNotFoundError as error:

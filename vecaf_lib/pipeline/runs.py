@@ -37,7 +37,14 @@ def make_runs(job: Job, wanted: Sequence[RunSpec], *, workers: int) -> int:
     task = functools.partial(perform, job, provenance)
     kept = f", {len(wanted) - len(todo)} kept" if len(todo) < len(wanted) else ""
     name = wanted[0].method if wanted else "none"
-    run_all(task, todo, workers=workers, threads=job.threads, description=f"{name}{kept}")
+    run_all(
+        task,
+        todo,
+        workers=workers,
+        threads=job.threads,
+        description=f"{name}{kept}",
+        preload=["vecaf_lib.pipeline.run"],
+    )
     return len(todo)
 
 

@@ -23,6 +23,7 @@ def run_all(
     workers: int,
     threads: int,
     description: str,
+    preload: list[str] | None = None,
 ) -> list[Result]:
     """Return ``[task(item) for item in items]``, computed by ``workers`` processes.
 
@@ -34,6 +35,7 @@ def run_all(
         threads: torch threads of each process. Sums depend on it in their last bits, so it is
             the same for any number of workers.
         description: what the bar says.
+        preload: modules that the workers need and that are slow to import.
 
     Raises:
         BadInput: a worker was killed, or ``workers`` or ``threads`` is below 1.
@@ -44,7 +46,8 @@ def run_all(
     with progress.bar(len(items), description) as bar:
         if workers == 1:
             return _run_here(task, items, threads, bar)
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(preload or [])  # imported once, for all workers
         processes = max(1, min(workers, len(items)))
         with ProcessPoolExecutor(processes, context, _prepare_worker, (threads,)) as pool:
             try:
