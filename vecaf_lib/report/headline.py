@@ -43,7 +43,8 @@ def compare(rows: pd.DataFrame, reference: str) -> str:
     for kind, at in kinds.items():
         where = join(at)
         if len(kinds) == 1:
-            where = "the only ratio run" if len(at) == 1 else f"all {len(at)} ratios"
+            words = {1: "the only ratio run", 2: "both ratios"}
+            where = words.get(len(at), f"all {len(at)} ratios")
         clauses.append(f"{_clause(kind, rival, first=not clauses)} at {where}")
     return f"{method_name(rows['method'].iloc[0])} {join(clauses)}."
 

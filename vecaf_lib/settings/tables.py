@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vecaf_lib.settings import Method, Tables
+    from vecaf_lib.settings.sections import Method, Tables
 
 ABLATION = ("vecaf", "vecaf_no_cea", "vecaf_no_ods", "vecaf_neither")  # the rows of Table 6
 FULL = "full"  # full-data finetuning: no selection, so no ratio and no multi-run

@@ -1,0 +1,6 @@
+"""The one schema of params.yaml."""
+
+from vecaf_lib.settings.sections import Method, Tables, Training
+from vecaf_lib.settings.whole import Settings, read
+
+__all__ = ["Method", "Settings", "Tables", "Training", "read"]
