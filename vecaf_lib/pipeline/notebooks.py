@@ -17,7 +17,7 @@ _METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python", "pygments_lexer": "ipython3"},
 }
-_KERNEL_FOLDER = re.compile(r"[^\s\"'<>]*ipykernel_\d+/")  # /tmp/ipykernel_<process id>/<hash>.py
+_KERNEL_FOLDER = re.compile(r"[^\s\"'<>]*ipykernel_\d+/")  # of a cell, with the process id
 
 
 def read_notebook(path: Path) -> NotebookNode:
