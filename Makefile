@@ -6,18 +6,19 @@ PROFILE ?= smoke
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro test lab profile lint format lock
+.PHONY: help env repro test lab profile check fetch lint format lock
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 env: $(VENV)/.installed  ## the virtual environment, from requirements.lock
 
-$(VENV)/.installed: requirements.lock pyproject.toml
+$(VENV)/.installed: requirements.lock requirements-nodeps.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; the project needs Python 3.11 (or: make PYTHON=/path/to/python3.11 ...)" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "$(PYTHON) is not Python 3.11, for which requirements.lock was made" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-nodeps.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
@@ -33,6 +34,12 @@ lab: env  ## JupyterLab, opened at the interactive notebook
 
 profile: env  ## make PROFILE the active one: make profile PROFILE=smoke
 	$(BIN)/python -m vecaf_lib.pipeline.profile $(PROFILE)
+
+check: env  ## is all at hand that PROFILE needs: make check PROFILE=cifar10-cpu
+	$(BIN)/python -m vecaf_lib.pipeline.check $(PROFILE)
+
+fetch: env  ## fetch and verify what PROFILE needs, or the images of DATASET=caltech101 alone
+	$(BIN)/python -m $(if $(DATASET),vecaf_lib.datasets.fetch $(DATASET),vecaf_lib.pipeline.fetch $(PROFILE))
 
 lint: env  ## ruff, formatting, types, notebooks without outputs
 	$(BIN)/ruff check .

@@ -14,10 +14,10 @@ import torch
 
 from vecaf_lib.datasets import load
 from vecaf_lib.encoders.vision import PVM, load_backbone
+from vecaf_lib.evaluation import look
 from vecaf_lib.probe import linear_probe_losses
 from vecaf_lib.seeding import generator
 from vecaf_lib.selection import Pool, activeft, ods
-from vecaf_lib.training import look
 
 LONG = {"iterations": 300, "learning_rate": 1e-3}
 SHORT = {"iterations": 60, "learning_rate": 5e-3}
@@ -25,7 +25,7 @@ SHORT = {"iterations": 60, "learning_rate": 5e-3}
 
 def main() -> None:
     """Print the table."""
-    data = load("digits", "train", image_size=32, index_dir=Path("data/digits"))
+    data = load("digits", "train", image_size=32, data=Path("data"))
     backbone = load_backbone("tf_efficientnet_lite0", weights="package")
     embeddings, _ = look(PVM(backbone, 10, generator=generator(0)), data.images)
     losses = linear_probe_losses(embeddings, data.labels, classes=10)

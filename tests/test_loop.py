@@ -198,20 +198,14 @@ def test_more_draws_in_selection_leave_order_and_augmentation_as_they_were(
 ) -> None:
     same = torch.arange(BUDGET)
     seen: list[list[Any]] = []
-    batches, jitter = training.batches, training.jitter
+    show = training.show
 
-    def spied_batches(*a: Any) -> Any:
-        for at in batches(*a):
-            seen[-1].append(at.tolist())
-            yield at
+    def spied(*a: Any, **k: Any) -> Any:
+        for at, images in show(*a, **k):
+            seen[-1] += [at.tolist(), images.sum().item()]
+            yield at, images
 
-    def spied_jitter(*a: Any, **k: Any) -> Tensor:
-        images = jitter(*a, **k)
-        seen[-1].append(images.sum().item())
-        return images
-
-    monkeypatch.setattr(training, "batches", spied_batches)
-    monkeypatch.setattr(training, "jitter", spied_jitter)
+    monkeypatch.setattr(training, "show", spied)
     for draws in (0, 100):
 
         def select(

@@ -5,7 +5,6 @@ import vecaf_lib.encoders  # noqa: F401 (timm can be imported after it)
 # isort: split
 import math
 from collections.abc import Callable
-from itertools import islice
 
 import pytest
 import timm
@@ -15,7 +14,8 @@ from torch import Tensor
 from vecaf_lib.datasets import ImageSet
 from vecaf_lib.encoders.vision import PVM
 from vecaf_lib.errors import BadInput
-from vecaf_lib.training import Finetuner, Recipe, accuracy, batches, jitter, look, set_training
+from vecaf_lib.evaluation import accuracy, look
+from vecaf_lib.training import Finetuner, Recipe, set_training
 
 CLASSES = ("circle", "line", "dot")
 
@@ -126,48 +126,6 @@ def test_training_mode_returns_after_each_evaluation() -> None:
     assert not any(module.training for module in norms)
     set_training(pvm, freeze_batchnorm_statistics=False)
     assert all(module.training for module in pvm.modules())
-
-
-@pytest.mark.parametrize(("size", "batch_size"), [(10, 4), (7, 7), (3, 8), (1, 4), (50, 16)])
-def test_every_sample_once_a_pass(size: int, batch_size: int) -> None:
-    wanted = math.ceil(3 * size / batch_size)
-    drawn = list(islice(batches(size, batch_size, seeded(0)), wanted))
-    assert all(len(batch) == batch_size for batch in drawn)
-    stream = torch.cat(drawn)
-    passes = [stream[start : start + size].tolist() for start in range(0, 3 * size, size)]
-    assert [sorted(one) for one in passes] == [list(range(size))] * 3
-    if size > 6:
-        assert passes[0] != passes[1]  # shuffled anew
-
-
-def test_the_order_depends_on_the_seed() -> None:
-    first, again, other = (next(batches(50, 16, seeded(s))).tolist() for s in (0, 0, 1))
-    assert first == again != other
-
-
-@pytest.mark.parametrize(("shift", "flip"), [(0, False), (2, False), (0, True), (3, True)])
-def test_jitter_against_a_loop(shift: int, flip: bool) -> None:
-    images = torch.randint(1, 256, (12, 3, 6, 5), generator=seeded(3)).to(torch.uint8)
-    moved = jitter(images, shift, flip, generator=seeded(7))
-
-    draw = seeded(7)
-    offsets = torch.randint(2 * shift + 1, (2, 12, 1), generator=draw) if shift else None
-    mirrored = torch.rand(12, generator=draw) < 0.5 if flip else torch.zeros(12, dtype=torch.bool)
-    expected = torch.zeros_like(images)
-    for i in range(12):
-        dy, dx = (0, 0) if offsets is None else (int(offsets[0, i]), int(offsets[1, i]))
-        for row in range(6):
-            for column in range(5):
-                y, x = row + dy - shift, column + dx - shift
-                x_to = 4 - column if mirrored[i] else column
-                if 0 <= y < 6 and 0 <= x < 5:
-                    expected[i, :, row, x_to] = images[i, :, y, x]
-    assert torch.equal(moved, expected)
-    assert moved.dtype == torch.uint8
-    if flip:
-        assert 0 < mirrored.sum() < 12
-    if shift:
-        assert len({tuple(pair) for pair in offsets[:, :, 0].T.tolist()}) > 5
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])

@@ -12,12 +12,13 @@ from torch import Tensor
 from vecaf_lib.cea import Augmentation
 from vecaf_lib.datasets.images import ImageSet
 from vecaf_lib.encoders.vision import PVM
+from vecaf_lib.evaluation import accuracy
 from vecaf_lib.observation import describe, observe
 from vecaf_lib.official import OfficialAugmentation
 from vecaf_lib.probe import FirstLosses
 from vecaf_lib.seeding import generator
 from vecaf_lib.selection import Pool
-from vecaf_lib.training import Finetuner, Recipe, accuracy
+from vecaf_lib.training import Finetuner, Recipe
 
 
 def active_finetuning(

@@ -8,8 +8,8 @@ from torch import Tensor, nn, ones
 from torch.nn.functional import cross_entropy
 
 from vecaf_lib.datasets.images import ImageSet
+from vecaf_lib.evaluation import look
 from vecaf_lib.probe import FirstLosses, linear_probe_losses
-from vecaf_lib.training import look
 
 
 @dataclass(frozen=True)

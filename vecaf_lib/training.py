@@ -1,20 +1,21 @@
-"""Finetune a PVM for an exact number of steps, and look at a set of images through it."""
+"""Finetune a PVM for an exact number of steps."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from vecaf_lib.batches import batches, show
 from vecaf_lib.cea import Lift
 from vecaf_lib.datasets.images import ImageSet
+from vecaf_lib.distribution import rank_and_size
 from vecaf_lib.encoders.vision import PVM
 from vecaf_lib.errors import BadInput
+from vecaf_lib.evaluation import accuracy
 from vecaf_lib.seeding import generator
 
 
@@ -24,7 +25,7 @@ class Recipe:
 
     Attributes:
         steps: optimiser steps over all loops, the paper's "training batches".
-        batch_size: images a step.
+        batch_size: images a step, over all processes.
         learning_rate: SGD's, before the cosine decay to 0 over all loops.
         weight_decay: SGD's.
         momentum: SGD's.
@@ -100,33 +101,43 @@ class Finetuner:
             self.optimizer.state.clear()
         order = batches(len(chosen), recipe.batch_size, generator(self.seed, "order", loop))
         noise = generator(self.seed, "augmentation", loop)
+        shown = show(chosen.images, order, shift=recipe.shift, flip=recipe.flip, generator=noise)
         with torch.random.fork_rng():  # dropout and drop-path draw from the global state
-            torch.manual_seed(generator(self.seed, "dropout", loop).initial_seed())
+            torch.manual_seed(self._dropout_seed(loop))
             for step in range(len(self.train_loss), self.ends[loop]):
                 set_training(self.pvm, recipe.freeze_batchnorm_statistics)
                 for group in self.optimizer.param_groups:
                     group["lr"] = self._learning_rate(step, loop)
-                at = next(order)
-                images = jitter(chosen.images[at], recipe.shift, recipe.flip, generator=noise)
+                at, images = next(shown)
                 move: Any = None if lift is None else lambda e, at=at: lift(e, at)
                 scores = self.pvm(images.to(device), move)
                 target = chosen.labels[at].to(device)
                 loss = cross_entropy(scores, target, label_smoothing=recipe.label_smoothing)
-                if not math.isfinite(loss.item()):
-                    raise BadInput(
-                        f"training: the loss is {loss.item()} at step {step + 1}; lower "
-                        f"training.learning_rate (now {recipe.learning_rate:g})."
-                    )
+                self._record(loss)
                 self.optimizer.zero_grad()
                 self.accelerator.backward(loss)
                 if recipe.clip_norm is not None:
                     self.accelerator.clip_grad_norm_(self.pvm.parameters(), recipe.clip_norm)
                 self.optimizer.step()
-                self.train_loss.append(loss.item())
                 done = step + 1
                 if done % recipe.evaluate_every == 0 or done == recipe.steps:
                     point = {"step": done, "validation_accuracy": accuracy(self.pvm, validation)}
                     self.curve.append(point)
+
+    def _dropout_seed(self, loop: int) -> int:
+        """Of this process: each drops other units."""
+        rank, _ = rank_and_size()
+        return generator(self.seed, "dropout", loop, *([rank] if rank else [])).initial_seed()
+
+    def _record(self, loss: Tensor) -> None:
+        """Keep the loss of the global batch; refuse one that is no number."""
+        value = float(self.accelerator.reduce(loss.detach(), "mean"))
+        if not math.isfinite(value):
+            raise BadInput(
+                f"training: the loss is {value} at step {len(self.train_loss) + 1}; lower "
+                f"training.learning_rate (now {self.recipe.learning_rate:g})."
+            )
+        self.train_loss.append(value)
 
     def report(self) -> dict[str, Any]:
         """What training itself tells: budget, losses by step, validation curve and last point."""
@@ -146,55 +157,3 @@ def set_training(pvm: nn.Module, freeze_batchnorm_statistics: bool) -> None:
         for module in pvm.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
-
-
-def batches(size: int, batch_size: int, draw: torch.Generator) -> Iterator[Int64[Tensor, " b"]]:
-    """Endless batches from shuffled passes over ``size`` samples.
-
-    A batch may cross from one pass into the next, so that every batch is full even where the
-    selection is smaller than a batch (the paper's 1 % of Caltech-101 against a batch of 256).
-    """
-    waiting = torch.empty(0, dtype=torch.int64)
-    while True:
-        while len(waiting) < batch_size:
-            waiting = torch.cat([waiting, torch.randperm(size, generator=draw)])
-        yield waiting[:batch_size]
-        waiting = waiting[batch_size:]
-
-
-def jitter(
-    images: UInt8[Tensor, "b 3 h w"], shift: int, flip: bool, *, generator: torch.Generator
-) -> UInt8[Tensor, "b 3 h w"]:
-    """Shift each image by up to ``shift`` pixels each way (zeros enter); mirror half of them."""
-    count, _, height, width = images.shape
-    if shift:
-        dy, dx = torch.randint(2 * shift + 1, (2, count, 1), generator=generator)
-        padded = nn.functional.pad(images, [shift] * 4)  # (b, 3, h+2s, w+2s)
-        rows = dy + torch.arange(height)  # (b, h)
-        columns = dx + torch.arange(width)  # (b, w)
-        each = torch.arange(count)[:, None, None]  # (b, 1, 1)
-        moved = padded.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]]
-        images = moved.permute(0, 3, 1, 2)  # (b, 3, h, w)
-    if flip:
-        mirror = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
-        images = torch.where(mirror, images.flip(3), images)
-    return images
-
-
-@torch.inference_mode()
-def look(
-    pvm: nn.Module, images: UInt8[Tensor, "n 3 h w"], *, batch_size: int = 250
-) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n c"]]:
-    """Embeddings and class scores in evaluation mode, without any augmentation, on the CPU."""
-    pvm.eval()
-    inner: Any = getattr(pvm, "module", pvm)  # a model wrapped for several processes
-    device = next(inner.parameters()).device
-    embeddings = [inner.embed(part.to(device)) for part in images.split(batch_size)]
-    scores = [inner.classifier(e) for e in embeddings]
-    return torch.cat(embeddings).float().cpu().clone(), torch.cat(scores).float().cpu().clone()
-
-
-def accuracy(pvm: nn.Module, data: ImageSet) -> float:
-    """Top-1 accuracy in percent on plain embeddings."""
-    _, scores = look(pvm, data.images)
-    return 100 * float((scores.argmax(1) == data.labels).double().mean())

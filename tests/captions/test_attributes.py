@@ -22,16 +22,18 @@ from vecaf_lib.captions import (
     with_class_name,
     with_domain,
 )
-from vecaf_lib.captions.attributes import NEUTRAL_AT_ZERO, WORDS
+from vecaf_lib.captions.attributes import AttributeCaptioner
+from vecaf_lib.captions.words import NEUTRAL_AT_ZERO, WORDS
 from vecaf_lib.datasets import ImageSet, load
+from vecaf_lib.datasets.lazy import ResizedImages
 from vecaf_lib.errors import BadInput
 
-INDEX_DIR = Path(__file__).parents[2] / "data" / "digits"
+DATA = Path(__file__).parents[2] / "data"
 
 
 @pytest.fixture(scope="module")
 def digits() -> ImageSet:
-    return load("digits", "validation", image_size=32, index_dir=INDEX_DIR)
+    return load("digits", "validation", image_size=32, data=DATA)
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +231,39 @@ def test_thresholds_survive_json(thresholds: Thresholds) -> None:
 def test_wrong_thresholds(thresholds: Thresholds, pair: tuple[float, float]) -> None:
     with pytest.raises(BadInput, match=r"thresholds of slant are .* two finite numbers"):
         replace(thresholds, slant=pair)
+
+
+def test_the_captioner_describes_by_the_pools_own_thresholds(
+    digits: ImageSet, thresholds: Thresholds
+) -> None:
+    captioner = AttributeCaptioner(pool_images=digits.images)
+    assert captioner(digits.images[:9]) == describe(digits.images[:9], thresholds)
+    record = captioner.record()
+    assert record == json.loads(json.dumps(record))
+    assert Thresholds.from_json(record["thresholds"]) == thresholds
+    assert record != AttributeCaptioner(pool_images=digits.images[:50]).record()
+    shape = AttributeCaptioner(pool_images=digits.images, subject="shape")
+    assert "shape" in shape(digits.images[:1])[0]
+    assert shape.record() != record
+
+
+def test_of_a_large_lazy_pool_only_a_sample_is_made() -> None:
+    made: list[int] = []
+
+    class Numbered(ResizedImages):
+        def _make(self, positions: list[int]) -> Tensor:
+            made.append(len(positions))
+            return super()._make(positions)
+
+        def take(self, indices: Tensor) -> "Numbered":
+            return Numbered(super().take(indices)._images, 4)
+
+    grey = (torch.arange(5000) * 255 // 5000).to(torch.uint8)  # darkest first
+    pool = Numbered(grey.view(-1, 1, 1, 1).expand(-1, 3, 4, 4), 4)
+    low, high = AttributeCaptioner(pool_images=pool).record()["thresholds"]["brightness"]
+    assert sum(made) == 2000
+    assert max(made) <= 100
+    assert (low, high) == pytest.approx((1 / 3, 2 / 3), abs=0.01)  # from all of the pool
 
 
 def test_wrong_thresholds_in_json(thresholds: Thresholds) -> None:

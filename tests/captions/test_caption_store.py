@@ -1,5 +1,7 @@
 """Caption files: what goes in comes out, and each fault has its sentence."""
 
+import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -17,8 +19,8 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_round_trip_in_any_order(path: Path) -> None:
-    write_captions(path, IDS, TEXTS)
-    assert path.read_bytes().startswith(b"id,caption\na,Plain\n")
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("id", "caption"), *zip(IDS, TEXTS, strict=True)])
     assert read_captions(path, IDS) == TEXTS
     assert read_captions(path, IDS[::-1]) == TEXTS[::-1]
 
@@ -54,8 +56,57 @@ def test_faults(path: Path, content: bytes, sentence: str) -> None:
 
 
 def test_missing_file(path: Path) -> None:
-    with pytest.raises(BadInput, match="is missing; it must hold a CSV"):
+    with pytest.raises(
+        BadInput,
+        match=r"is missing or no file; it must be a CSV with the header id,caption, or a \.jsonl",
+    ):
         read_captions(path, IDS)
+
+
+def test_json_lines_of_ours_and_of_others(tmp_path: Path) -> None:
+    path = tmp_path / "captions.jsonl"
+    lines = [json.dumps({"caption": text, "id": id_}) for id_, text in zip(IDS, TEXTS, strict=True)]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    assert read_captions(path, IDS[::-1]) == TEXTS[::-1]
+    path.write_text("\n".join(['{"captions": {"captioner": "x"}}', *lines, ""]), encoding="utf-8")
+    assert read_captions(path, IDS) == TEXTS
+    path.write_bytes('\ufeff{"id": "a", "caption": "größer\u2028x", "score": 1}\r\n'.encode())
+    assert read_captions(path, ["a"]) == ["größer\u2028x"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b'{"id": "a", "caption": "\xff"}', "is not UTF-8 text"),
+        (b'{"id": "a", "caption": "x"}\n{"id": "b", ', "is not JSON at line 2"),
+        (b'{"id": "a", "caption": "x"}\n{"id": 2, "caption": "x"}', "no id and caption at line 2"),
+        (b'{"id": "a", "text": "x"}\n', "no id and caption at line 1"),
+        (b'["a", "x"]\n', "no id and caption at line 1"),
+        (b'{"id": "a", "caption": "x"}\n', r"has no caption for 4 images \(b, c, d, \.\.\.\)"),
+        (b'{"id": "a", "caption": "x"}\n' * 2, r"more than one caption for 1 image \(a\)"),
+        (b'{"id": "z", "caption": "x"}\n', r"captions for unknown 1 image \(z\)"),
+    ],
+)
+def test_faults_in_json_lines(tmp_path: Path, content: bytes, sentence: str) -> None:
+    path = tmp_path / "captions.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=sentence) as raised:
+        read_captions(path, IDS)
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_written_and_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "captions.jsonl"
+    write_captions(path, IDS, TEXTS, record={"captioner": "file"})
+    first, second, *_ = path.read_text(encoding="utf-8").splitlines()
+    assert json.loads(first) == {"captions": {"captioner": "file"}}
+    assert second == '{"caption": "Plain", "id": "a"}'
+    assert "größer" in path.read_text(encoding="utf-8")
+    assert read_captions(path, IDS[::-1]) == TEXTS[::-1]
+    odd = ["name\udcff.jpg"]  # how Python reads a file's name that is not UTF-8
+    write_captions(path, odd, ["x"], record={})
+    assert read_captions(path, odd) == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -67,10 +118,11 @@ def test_missing_file(path: Path) -> None:
     ],
 )
 def test_nothing_wrong_is_written(
-    path: Path, ids: list[str], captions: list[str], sentence: str
+    tmp_path: Path, ids: list[str], captions: list[str], sentence: str
 ) -> None:
-    write_captions(path, IDS, TEXTS)
+    path = tmp_path / "captions.jsonl"
+    write_captions(path, IDS, TEXTS, record={})
     with pytest.raises(BadInput, match=sentence):
-        write_captions(path, ids, captions)
+        write_captions(path, ids, captions, record={})
     assert read_captions(path, IDS) == TEXTS
     assert list(path.parent.iterdir()) == [path]

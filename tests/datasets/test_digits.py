@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 
 from vecaf_lib.datasets import ImageSet, load
 from vecaf_lib.datasets.digits import CLASS_NAMES, SPLITS
+from vecaf_lib.datasets.digits import load as load_split
 from vecaf_lib.datasets.make_digits_split import SIZES, make_split
 from vecaf_lib.errors import BadInput
 
@@ -28,7 +29,7 @@ def index_dir(tmp_path: Path) -> Path:
 
 
 def digits(split: str = "train", image_size: int = 8, index_dir: Path = INDEX_DIR) -> ImageSet:
-    return load("digits", split, image_size=image_size, index_dir=index_dir)
+    return load_split(split, image_size=image_size, index_dir=index_dir)
 
 
 def source_of(name: str) -> np.ndarray:
@@ -104,7 +105,7 @@ def test_an_image_set_agrees_with_itself() -> None:
 
 def test_wrong_names_and_sizes() -> None:
     with pytest.raises(BadInput, match=r"no data set called 'mnist'; known are: .*digits"):
-        load("mnist", "train", image_size=32, index_dir=INDEX_DIR)
+        load("mnist", "train", image_size=32, data=INDEX_DIR.parent)
     with pytest.raises(BadInput, match="'dev'; known are: train, validation, test"):
         digits("dev")
     with pytest.raises(BadInput, match="image_size is 4 px; digits need at least 8 px"):

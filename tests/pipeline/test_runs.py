@@ -22,7 +22,14 @@ from vecaf_lib.pipeline.runs import make_runs
 from vecaf_lib.pipeline.store import RunSpec, RunStore, specs
 
 ROOT = Path(__file__).parents[2]
-INDEX_DIR = ROOT / "data" / "digits"
+DATASET = {"name": "digits", "image_size": 32, "root": None, "memory_gib": 1.0, "options": {}}
+COMPUTE = {
+    "workers": 1,
+    "threads": 1,
+    "device": "cpu",
+    "processes": 1,
+    "precision": "float32",
+}
 TRAINING = {"steps": 4, "batch_size": 8, "learning_rate": 0.003, "evaluate_every": 2}
 METHOD = {
     "select": "ods",
@@ -38,21 +45,22 @@ import pickle, sys
 from pathlib import Path
 from vecaf_lib.pipeline.runs import make_runs
 job, wanted = pickle.loads(Path(sys.argv[1]).read_bytes())
-make_runs(job, wanted, workers=2)
+make_runs(job, wanted)
 """
 
 
 def make_job(folder: Path, runs: Path, **changes: Any) -> Job:
     """A real, tiny job: real digits, the packaged model, four steps."""
     values: dict[str, Any] = {
-        "dataset": {"name": "digits", "image_size": 32},
+        "dataset": DATASET,
         "vision": {"name": "tf_efficientnet_lite0", "weights": "package"},
         "training": TRAINING,
         "method": METHOD,
-        "index_dir": INDEX_DIR,
+        "compute": COMPUTE,
+        "data": ROOT / "data",
+        "inputs": Path(folder) / "inputs.json",
         "text": Path(folder) / "text.npy",
         "runs": Path(runs),
-        "threads": 1,
     }
     return Job(**values | changes)
 
@@ -66,6 +74,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with text embeddings of the pool."""
     path = tmp_path_factory.mktemp("job")
     draw = np.random.default_rng(0)
+    (path / "inputs.json").write_text(json.dumps({"images": "digits", "captions": None}))
     np.save(path / "text.npy", draw.standard_normal((1000, 12)).astype(np.float32))
     return path
 
@@ -74,7 +83,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reference(folder: Path) -> dict[str, bytes]:
     """The run files of an undisturbed job."""
     runs = folder / "reference"
-    assert make_runs(make_job(folder, runs), wanted(), workers=1) == 4
+    assert make_runs(make_job(folder, runs), wanted()) == 4
     return contents(runs)
 
 
@@ -146,8 +155,8 @@ def test_what_a_run_file_tells(folder: Path, reference: dict[str, bytes]) -> Non
 
 
 def test_finished_runs_are_kept(folder: Path, finished: Path, performed: list[str]) -> None:
-    assert make_runs(make_job(folder, finished), wanted(), workers=1) == 0
-    assert make_runs(make_job(folder, finished), wanted((0, 1, 2)), workers=1) == 2
+    assert make_runs(make_job(folder, finished), wanted()) == 0
+    assert make_runs(make_job(folder, finished), wanted((0, 1, 2))) == 2
     assert sorted(performed) == ["multi-r1-l2-s2", "single-r1-l2-s2"]
 
 
@@ -155,7 +164,7 @@ def test_unfinished_copies_that_a_kill_left_are_removed(
     folder: Path, finished: Path, reference: dict[str, bytes]
 ) -> None:
     (finished / "vecaf" / ".multi-r1-l2-s0.json.x7_k.part").write_text("half a f")
-    assert make_runs(make_job(folder, finished), wanted(), workers=1) == 0
+    assert make_runs(make_job(folder, finished), wanted()) == 0
     assert contents(finished) == reference
 
 
@@ -175,7 +184,7 @@ def test_a_run_file_damaged_by_hand_is_made_again(
     spoilt = damage(path.read_text())
     assert spoilt != path.read_text()
     path.write_text(spoilt)
-    assert make_runs(make_job(folder, finished), wanted(), workers=1) == 1
+    assert make_runs(make_job(folder, finished), wanted()) == 1
     assert performed == ["multi-r1-l2-s0"]
 
 
@@ -183,7 +192,7 @@ def test_a_damaged_run_is_really_the_same_again(
     folder: Path, finished: Path, reference: dict[str, bytes]
 ) -> None:
     (finished / "vecaf" / "single-r1-l2-s1.json").write_text("{}")
-    assert make_runs(make_job(folder, finished), wanted(), workers=1) == 1
+    assert make_runs(make_job(folder, finished), wanted()) == 1
     assert contents(finished) == reference
 
 
@@ -199,8 +208,10 @@ def test_the_digest_follows_what_results_depend_on(
     first = digest(job)
     others = [
         digest(dataclasses.replace(job, training=TRAINING | {"learning_rate": 0.01})),
-        digest(dataclasses.replace(job, dataset={"name": "digits", "image_size": 64})),
-        digest(dataclasses.replace(job, threads=2)),
+        digest(dataclasses.replace(job, dataset=DATASET | {"image_size": 64})),
+        digest(dataclasses.replace(job, compute=COMPUTE | {"threads": 2})),
+        digest(dataclasses.replace(job, compute=COMPUTE | {"processes": 2})),
+        digest(dataclasses.replace(job, compute=COMPUTE | {"precision": "bfloat16"})),
         digest(dataclasses.replace(job, method=METHOD | {"options": {"tau": 0.1}})),
         digest(dataclasses.replace(job, method=METHOD | {"cea": None})),
         digest(dataclasses.replace(job, method=METHOD | {"select": "activeft"})),
@@ -213,9 +224,9 @@ def test_the_digest_follows_what_results_depend_on(
         weights.write_bytes(content)
         vision = {"name": "tf_efficientnet_lite0", "weights": str(weights)}
         others.append(digest(dataclasses.replace(job, vision=vision)))
-    for split in ("train", "validation", "test"):
-        (tmp_path / f"{split}.csv").write_bytes((INDEX_DIR / f"{split}.csv").read_bytes() + b"\n")
-    others.append(digest(dataclasses.replace(job, index_dir=tmp_path)))
+    others_images = tmp_path / "inputs.json"
+    others_images.write_text(json.dumps({"images": "others"}))
+    others.append(digest(dataclasses.replace(job, inputs=others_images)))
     monkeypatch.setattr(job_module, "library_versions", lambda names: {"torch": "9"})
     others.append(digest(job))
     assert len({first, *others}) == 1 + len(others)
@@ -226,6 +237,13 @@ def test_the_digest_leaves_out_the_grid_and_places(folder: Path, tmp_path: Path)
     more = METHOD | {"grid": [{"ratios": [1.0, 5.0], "loops": [2], "multi_run": [True]}]}
     assert digest(dataclasses.replace(job, method=more)) == digest(job)
     assert digest(dataclasses.replace(job, runs=tmp_path / "elsewhere")) == digest(job)
+    moved = DATASET | {"root": "/elsewhere", "memory_gib": 9.0}
+    assert digest(dataclasses.replace(job, dataset=moved)) == digest(job)
+    beside = COMPUTE | {"workers": 2, "memory_gib": 9.0}
+    assert digest(dataclasses.replace(job, compute=beside)) == digest(job)
+    inputs = tmp_path / "inputs.json"
+    inputs.write_text(json.dumps({"images": "digits", "captions": "others"}))
+    assert digest(dataclasses.replace(job, inputs=inputs)) == digest(job)
     plain = dataclasses.replace(job, method=METHOD | {"cea": None})
     without = dataclasses.replace(plain, text=tmp_path / "absent.npy")
     assert digest(without) == digest(plain)  # no captions are used
@@ -279,7 +297,7 @@ def test_no_run_starts_if_one_budget_is_wrong(
     grid = [{"ratios": [1.0, ratio], "loops": [2], "multi_run": [True]}]
     bad = specs("digits", "vecaf", {"grid": grid}, [0])
     with pytest.raises(BadInput, match=sentence):
-        make_runs(make_job(folder, tmp_path / "runs"), bad, workers=1)
+        make_runs(make_job(folder, tmp_path / "runs"), bad)
     assert performed == []
     assert not (tmp_path / "runs").exists()
 
@@ -289,7 +307,7 @@ def test_no_run_starts_if_a_batch_is_larger_than_the_pool(
 ) -> None:
     job = make_job(folder, tmp_path / "runs", training=TRAINING | {"batch_size": 1002})
     with pytest.raises(BadInput, match=r"batch_size is 1002, but the pool has 1000 images; use at"):
-        make_runs(job, wanted(), workers=1)
+        make_runs(job, wanted())
     assert performed == []
 
 
@@ -299,7 +317,7 @@ def test_text_embeddings_of_another_pool(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(
         BadInput, match=r"text\.npy has the shape \(999, 12\), but the pool needs 1000"
     ):
-        make_runs(job, wanted((0,)), workers=1)
+        make_runs(job, wanted((0,)))
     assert not list((tmp_path / "runs").rglob("*.json"))
 
 
@@ -308,7 +326,7 @@ def test_text_embeddings_of_the_wrong_width(folder: Path, tmp_path: Path) -> Non
     job = make_job(folder, tmp_path / "runs", method=METHOD | {"cea": cea})
     sentence = "cea.bridge: 'identity' needs equal widths, but text has 12 and images have 1280"
     with pytest.raises(BadInput, match=sentence):
-        make_runs(job, wanted((0,)), workers=1)
+        make_runs(job, wanted((0,)))
 
 
 def test_killed_at_any_moment_the_bytes_are_the_same(
@@ -342,7 +360,7 @@ def test_killed_at_any_moment_the_bytes_are_the_same(
     survivors = {path: path.stat().st_mtime_ns for path in runs.rglob("*.json")}
     assert 1 <= len(survivors) < 4, "the kill came too late to prove anything"
 
-    assert make_runs(make_job(folder, runs), wanted(), workers=1) == 4 - len(survivors)
+    assert make_runs(make_job(folder, runs), wanted()) == 4 - len(survivors)
     made = contents(runs)
     assert {name: data for name, data in made.items() if name.endswith(".json")} == reference
     assert {path: path.stat().st_mtime_ns for path in survivors} == survivors

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from vecaf_lib.selection import _centroids
+from vecaf_lib.selection import _centroids, ods
 from vecaf_lib.selection._centroids import nearest, optimise, start
 from vecaf_lib.selection._exact import nearest_unused
 from vecaf_lib.selection.activeft import contrast
@@ -153,3 +153,30 @@ def test_early_stop(per_step, tolerance, iterations):
         record=record,
     )
     assert record["iterations"] == iterations
+
+
+@pytest.mark.parametrize("kind", ["ods", "activeft"])
+def test_between_two_lookups_samples_keep_their_centroid(kind, make_centroids, monkeypatch):
+    e, raw = make_centroids(k=4)
+    theta = normalize(raw, dim=1)
+    p = torch.full((len(e),), 1 / len(e), dtype=e.dtype)
+    looked = []
+    for module in (_centroids, ods):
+        monkeypatch.setattr(module, "nearest", lambda *a: looked.append(1) or nearest(*a))
+
+    def make(every):
+        if kind == "ods":
+            return ods_objective(e, p, 0.1, 1.0, every)
+        return contrast(e, 0.1, reassign_every=every)
+
+    held, exact = make(3), make(1)
+    first = held(theta)
+    assert first[0] == pytest.approx(exact(theta)[0])
+    swapped = theta[[1, 0, 2, 3]]  # every nearest centroid of 0 and 1 is now another one
+    assert held(swapped)[0] > exact(swapped)[0] + 1e-3
+    held(theta)
+    looked.clear()
+    value, gradient = held(swapped)  # the fourth call looks again
+    assert looked == [1]
+    torch.testing.assert_close(gradient, exact(swapped)[1])
+    assert value == pytest.approx(exact(swapped)[0])

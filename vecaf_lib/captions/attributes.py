@@ -25,81 +25,50 @@ their literal sense. Enclosed holes are counted. Thresholds suit images of the s
 fitted on, since sharpness changes with it.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
 from torch import Tensor
 
+from vecaf_lib.captions.captioner import Captioner, Images, evenly
 from vecaf_lib.captions.measures import measure
+from vecaf_lib.captions.words import HOLES, NEUTRAL_AT_ZERO, WORDS, Thresholds
 from vecaf_lib.errors import BadInput
 
-NEUTRAL_AT_ZERO = ("slant", "position_x", "position_y", "balance_x", "balance_y")
-
-WORDS = {
-    "stroke_weight": ("thin", "medium-weight", "bold"),
-    "size": ("small", "mid-sized", "large"),
-    "proportion": ("narrow", "evenly proportioned", "wide"),
-    "brightness": ("dark", "moderately bright", "bright"),
-    "contrast": ("low in contrast", "moderate in contrast", "high in contrast"),
-    "sharpness": ("soft", "fairly crisp", "sharp"),
-    "slant": ("left-leaning", "upright", "right-leaning"),
-    "position_x": ("left", "", "right"),
-    "position_y": ("top", "", "bottom"),
-    "balance_x": ("heavier on the left", "", "heavier on the right"),
-    "balance_y": ("top-heavy", "", "bottom-heavy"),
-}
-HOLES = ("no enclosed hole", "one enclosed hole", "two enclosed holes", "several enclosed holes")
+MEASURED_AT_ONCE = 100  # images
 
 
-@dataclass(frozen=True)
-class Thresholds:
-    """For each measurement the two values that part its three words, (low, high).
+class AttributeCaptioner(Captioner):
+    """Measures each image and words the measurements; thresholds from a sample of the pool.
 
-    ``dataclasses.asdict`` gives the form for JSON, ``from_json`` reads it back.
-
-    Raises:
-        BadInput: a pair is not two finite numbers in rising order.
+    Args:
+        pool_images: the pool, of which at most 2,000 evenly spaced images are measured.
+        subject: names what the images show.
     """
 
-    stroke_weight: tuple[float, float]
-    size: tuple[float, float]
-    proportion: tuple[float, float]
-    brightness: tuple[float, float]
-    contrast: tuple[float, float]
-    sharpness: tuple[float, float]
-    slant: tuple[float, float]
-    position_x: tuple[float, float]
-    position_y: tuple[float, float]
-    balance_x: tuple[float, float]
-    balance_y: tuple[float, float]
+    def __init__(self, *, pool_images: Images, subject: str = "handwritten mark") -> None:
+        self._subject = subject
+        self._thresholds = fit(evenly(pool_images))
 
-    def __post_init__(self) -> None:
-        for name, (low, high) in asdict(self).items():
-            if not -np.inf < low <= high < np.inf:
-                raise BadInput(
-                    f"The caption thresholds of {name} are {low} and {high}; they must be two "
-                    "finite numbers, the lower one first."
-                )
+    def record(self) -> dict[str, Any]:
+        """The subject, the thresholds, and the libraries that measure."""
+        return {
+            "captioner": "attributes",
+            "subject": self._subject,
+            "thresholds": {name: list(pair) for name, pair in asdict(self._thresholds).items()},
+            "versions": {name: version(name) for name in ("scikit-image", "scipy")},
+        }
 
-    @classmethod
-    def from_json(cls, content: dict[str, list[float]]) -> "Thresholds":
-        """Read back what ``asdict`` and JSON made.
-
-        Raises:
-            BadInput: a measurement is missing or unknown, or its pair is wrong.
-        """
-        if set(content) != set(WORDS):
-            wrong = ", ".join(sorted(set(content) ^ set(WORDS)))
-            raise BadInput(f"The caption thresholds are missing or unknown for: {wrong}.")
-        for name, pair in content.items():
-            if len(pair) != 2:
-                raise BadInput(f"The caption thresholds of {name} are {pair}; give two numbers.")
-        return cls(**{name: (float(low), float(high)) for name, (low, high) in content.items()})
+    def __call__(self, images: UInt8[Tensor, "b 3 h w"]) -> list[str]:
+        """One sentence an image, [b], never empty."""
+        return describe(images, self._thresholds, subject=self._subject)
 
 
-def fit(images: UInt8[Tensor, "n 3 h w"]) -> Thresholds:
+def fit(images: Images) -> Thresholds:
     """Take the thresholds from a reference pool, e.g. the training images.
 
     Images without a mark count for brightness, contrast and sharpness only.
@@ -109,7 +78,8 @@ def fit(images: UInt8[Tensor, "n 3 h w"]) -> Thresholds:
     """
     if len(images) == 0:
         raise BadInput("Caption thresholds need a reference pool of at least one image.")
-    table = measure(images)
+    parts = images.split(MEASURED_AT_ONCE)
+    table = pd.concat([measure(part) for part in parts])
     pairs: dict[str, tuple[float, float]] = {}
     for name in WORDS:
         column = table[name].dropna()

@@ -1,25 +1,34 @@
-"""Captions in a file: UTF-8 CSV with the header ``id,caption``, one row an image."""
+"""Captions in a file: CSV with the header ``id,caption``, or JSON lines, both UTF-8."""
 
 import csv
 import io
+import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from vecaf_lib.errors import BadInput
 from vecaf_lib.files import atomic_write
 
 HEADER = ["id", "caption"]
+FORMS = (
+    'a CSV with the header id,caption, or a .jsonl with a line {"id": ..., "caption": ...} an image'
+)
 
 
 def read_captions(path: Path, ids: Sequence[str]) -> list[str]:
     """Read the captions of the images ``ids``, in that order, [n].
 
+    A CSV has the header ``id,caption`` and one row an image. A ``.jsonl`` has one object an image
+    with at least ``id`` and ``caption``, with or without the first line that ``caption_all``
+    writes, {"captions": ...}.
+
     Raises:
         BadInput: the file is missing, not UTF-8 or not such a table; an id stands twice or is
             unknown; a caption is missing or empty.
     """
-    rows = _rows(path)
+    rows = _json_rows(path) if path.suffix == ".jsonl" else _csv_rows(path)
     _refuse(path, _repeated(id_ for id_, _ in rows), "has more than one caption for", "keep one")
     known = set(ids)
     unknown = [id_ for id_, _ in rows if id_ not in known]
@@ -30,8 +39,10 @@ def read_captions(path: Path, ids: Sequence[str]) -> list[str]:
     return [captions[id_] for id_ in ids]
 
 
-def write_captions(path: Path, ids: Sequence[str], captions: Sequence[str]) -> None:
-    """Write one caption an image, whole or not at all.
+def write_captions(
+    path: Path, ids: Sequence[str], captions: Sequence[str], *, record: Mapping[str, Any]
+) -> None:
+    """Write one caption an image as JSON lines, after a first line {"captions": record}.
 
     Raises:
         BadInput: there is not one non-empty caption for each id, or an id stands twice; nothing
@@ -42,21 +53,31 @@ def write_captions(path: Path, ids: Sequence[str], captions: Sequence[str]) -> N
     rows = list(zip(ids, captions, strict=True))
     _refuse(path, _repeated(ids), "would get more than one caption for", "give one")
     _refuse(path, _empty(rows), "would get an empty caption for", "give some text")
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([HEADER, *rows])
-    atomic_write(path, text.getvalue().encode())
+    lines = [json_line({"captions": record})]
+    lines += [json_line({"id": id_, "caption": caption}) for id_, caption in rows]
+    atomic_write(path, b"".join(lines))
 
 
-def _rows(path: Path) -> list[tuple[str, str]]:
+def json_line(content: Mapping[str, Any]) -> bytes:
+    """One line of JSON, so that equal content is equal bytes."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, allow_nan=False)
     try:
-        text = path.read_bytes().decode("utf-8-sig")  # a byte order mark, as Excel writes, is fine
-    except FileNotFoundError as error:
-        raise BadInput(
-            f"{path} is missing; it must hold a CSV with the header id,caption."
-        ) from error
+        return f"{text}\n".encode()
+    except UnicodeEncodeError:  # the id of a file whose name is not UTF-8
+        return f"{json.dumps(content, sort_keys=True, allow_nan=False)}\n".encode()
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")  # a byte order mark, as Excel writes, is fine
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise BadInput(f"{path} is missing or no file; it must be {FORMS}.") from error
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not UTF-8 text ({error}); save it as UTF-8.") from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+
+
+def _csv_rows(path: Path) -> list[tuple[str, str]]:
+    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
     try:
         header, *rows = [(reader.line_num, row) for row in reader if row] or [(1, [])]
     except csv.Error as error:
@@ -71,6 +92,28 @@ def _rows(path: Path) -> list[tuple[str, str]]:
                 "with quotes round a caption that holds a comma."
             )
     return [(id_, caption) for _, (id_, caption) in rows]
+
+
+def _json_rows(path: Path) -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            content: Any = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise BadInput(f"{path} is not JSON at line {number} ({error.msg}).") from error
+        if number == 1 and isinstance(content, dict) and "captions" in content:
+            continue  # how they were made
+        row = content if isinstance(content, dict) else {}
+        id_, caption = row.get("id"), row.get("caption")
+        if not isinstance(id_, str) or not isinstance(caption, str):
+            raise BadInput(
+                f"{path} has no id and caption at line {number}; it must read "
+                '{"id": "...", "caption": "..."}.'
+            )
+        rows.append((id_, caption))
+    return rows
 
 
 def _repeated(ids: Iterable[str]) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from vecaf_lib.datasets.lazy import LazyImages
 from vecaf_lib.errors import BadInput
 
 
@@ -14,7 +15,7 @@ class ImageSet:
     """Labelled images of one size.
 
     Attributes:
-        images: RGB, 0..255, [n, 3, h, w].
+        images: RGB, 0..255, [n, 3, h, w]; lazy ones are indexed and split as the tensor would be.
         labels: class number of each image, [n], each in ``range(len(class_names))``.
         ids: one name an image, all different, stable between versions of the split.
         class_names: the name of each class.
@@ -23,7 +24,7 @@ class ImageSet:
         BadInput: the lengths differ, an id is used twice or a label has no class name.
     """
 
-    images: UInt8[Tensor, "n 3 h w"]
+    images: UInt8[Tensor, "n 3 h w"] | LazyImages
     labels: Int64[Tensor, "n"]
     ids: tuple[str, ...]
     class_names: tuple[str, ...]
@@ -46,10 +47,11 @@ class ImageSet:
         return len(self.ids)
 
     def subset(self, indices: Sequence[int] | Int64[Tensor, "k"]) -> "ImageSet":
-        """The images at ``indices``, in that order, without repeats."""
+        """The images at ``indices``, in that order, without repeats; lazy ones stay lazy."""
         chosen = indices.tolist() if isinstance(indices, Tensor) else list(indices)
+        images = self.images
         return ImageSet(
-            images=self.images[chosen],
+            images=images[chosen] if isinstance(images, Tensor) else images.take(chosen),
             labels=self.labels[chosen],
             ids=tuple(self.ids[index] for index in chosen),
             class_names=self.class_names,

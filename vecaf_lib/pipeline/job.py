@@ -1,54 +1,81 @@
 """What the runs of one method depend on, and one hash of it all."""
 
 import functools
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from torch import cuda
+
 from vecaf_lib.datasets import ImageSet, load
-from vecaf_lib.encoders.weights import weights_file
-from vecaf_lib.files import sha256_file, sha256_json
+from vecaf_lib.encoders.weights import weights_identity
+from vecaf_lib.files import read_json, sha256_file, sha256_json
 from vecaf_lib.pipeline.provenance import code_digests, imports_of, library_versions
 
-LIBRARIES = ("torch", "timm", "numpy", "scipy", "accelerate")
+LIBRARIES = ("torch", "timm", "numpy", "scipy", "accelerate", "pillow")
 ROOT = Path(__file__).parents[2]
-MADE_BY = ("loop.py", "datasets/{dataset}.py", "selection/{select}.py")  # and what they import
+COUNTED = ("threads", "processes", "precision")  # of the section compute: they change the bits
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker process needs for the runs of one method; plain values, picklable."""
+    """All that a process needs for the runs of one method; plain values, picklable.
+
+    Attributes:
+        dataset, vision, training, method, compute: sections of params.yaml.
+        data: the project's data folder.
+        inputs: what identifies the images, see ``vecaf_lib.pipeline.inputs``.
+        text: the pool's text embeddings.
+        runs: folder of run files.
+    """
 
     dataset: Mapping[str, Any]
     vision: Mapping[str, Any]
     training: Mapping[str, Any]
     method: Mapping[str, Any]
-    index_dir: Path
+    compute: Mapping[str, Any]
+    data: Path
+    inputs: Path
     text: Path
     runs: Path
-    threads: int
+
+    def plain(self) -> dict[str, Any]:
+        """JSON-able; ``from_plain`` reads it back in another process."""
+        return {k: str(v) if isinstance(v, Path) else v for k, v in vars(self).items()}
+
+    @classmethod
+    def from_plain(cls, content: Mapping[str, Any]) -> "Job":
+        """Read back what ``plain`` made."""
+        paths = {f.name for f in fields(cls) if f.type is Path}
+        values: dict[str, Any] = {k: Path(v) if k in paths else v for k, v in content.items()}
+        return cls(**values)
 
     def images(self, split: str) -> ImageSet:
         """One split of the data set; read once a process."""
-        return _images(self.dataset["name"], split, self.dataset["image_size"], self.index_dir)
+        return _images(json.dumps(self.dataset), split, self.data)
 
     def provenance(self) -> dict[str, Any]:
         """What the results depend on; ``digest`` is one hash of it all.
 
         The grid of the method is left out: adding a seed or a ratio leaves finished runs valid.
         """
-        settings = {name: getattr(self, name) for name in ("dataset", "vision", "training")}
-        settings["method"] = {k: v for k, v in self.method.items() if k != "grid"}
-        settings["threads"] = self.threads
-        inputs = {path.name: sha256_file(path) for path in sorted(self.index_dir.glob("*.csv"))}
-        inputs["vision weights"] = sha256_file(
-            weights_file(self.vision["name"], self.vision["weights"])
-        )
+        settings = {name: getattr(self, name) for name in ("vision", "training")}
+        settings["dataset"] = _without(self.dataset, "root", "memory_gib")
+        settings["method"] = _without(self.method, "grid")
+        device = "cuda" if self.compute["device"] != "cpu" and cuda.is_available() else "cpu"
+        settings["compute"] = {name: self.compute[name] for name in COUNTED} | {"device": device}
+        inputs = {
+            "images": sha256_json(read_json(self.inputs)["images"]),
+            "vision weights": weights_identity(self.vision["name"], self.vision["weights"]),
+        }
         if self.method["cea"]:
             inputs["text embeddings"] = sha256_file(self.text)
-        names = {"dataset": self.dataset["name"], "select": self.method["select"]}
-        files = {Path("vecaf_lib", part.format(**names)) for part in MADE_BY}
+        select, dataset = self.method["select"], self.dataset["name"]
+        sources = {dataset, self.dataset["options"].get("of", dataset)}
+        files = {Path("vecaf_lib/datasets", f"{name}.py") for name in sources}
+        files |= {Path("vecaf_lib/selection", f"{select}.py"), Path("vecaf_lib/loop.py")}
         files |= {found for file in files for found in imports_of(file, ROOT)}
         files.add(Path("vecaf_lib/pipeline/run.py"))
         made_from = {
@@ -60,6 +87,10 @@ class Job:
         return made_from | {"digest": sha256_json(made_from)}
 
 
+def _without(section: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in section.items() if name not in names}
+
+
 @functools.lru_cache(maxsize=4)
-def _images(name: str, split: str, image_size: int, index_dir: Path) -> ImageSet:
-    return load(name, split, image_size=image_size, index_dir=index_dir)
+def _images(dataset: str, split: str, data: Path) -> ImageSet:
+    return load(split=split, data=data, **json.loads(dataset))

@@ -25,17 +25,27 @@ def switch(name: str, *, profiles: Path, params: Path, force: bool = False) -> N
     Raises:
         BadInput: there is no such profile, it is not valid, or edits would be lost.
     """
-    known = {path.stem: path for path in sorted(profiles.glob("*.yaml"))}
-    if name not in known:
-        raise BadInput(f"There is no profile {name!r}; {cli.suggestion(name, list(known))}.")
-    settings.read(known[name])
-    committed = {path.read_bytes() for path in known.values()}
+    source = profile_path(name, profiles)
+    settings.read(source)
+    committed = {path.read_bytes() for path in profiles.glob("*.yaml")}
     if params.exists() and not force and params.read_bytes() not in committed:
         raise BadInput(
             f"{params} has edits that no file in {profiles} has; save it there under a name of "
             "its own, or repeat with --force to overwrite it."
         )
-    atomic_write(params, known[name].read_bytes())
+    atomic_write(params, source.read_bytes())
+
+
+def profile_path(name: str, profiles: Path) -> Path:
+    """The file of a profile.
+
+    Raises:
+        BadInput: there is no such profile.
+    """
+    known = {path.stem: path for path in sorted(profiles.glob("*.yaml"))}
+    if name not in known:
+        raise BadInput(f"There is no profile {name!r}; {cli.suggestion(name, list(known))}.")
+    return known[name]
 
 
 def main(arguments: Sequence[str]) -> None:

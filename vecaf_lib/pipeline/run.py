@@ -2,18 +2,21 @@
 
 import functools
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from vecaf_lib.cea import Augmentation
+from vecaf_lib.distribution import rank_and_size, use_device
 from vecaf_lib.encoders.vision import PVM, load_backbone
 from vecaf_lib.errors import BadInput
 from vecaf_lib.loop import active_finetuning
 from vecaf_lib.official import OfficialAugmentation
+from vecaf_lib.pipeline import progress
 from vecaf_lib.pipeline.job import Job
-from vecaf_lib.pipeline.store import RunSpec
+from vecaf_lib.pipeline.store import RunSpec, RunStore
 from vecaf_lib.seeding import generator
 from vecaf_lib.selection import load as load_method
 from vecaf_lib.selection._pool import budget_of
@@ -22,11 +25,13 @@ from vecaf_lib.training import Recipe
 
 def make_run(job: Job, spec: RunSpec) -> dict[str, Any]:
     """Finetune once and return what the run file is to hold."""
+    use_device(job.compute["device"])
     train = job.images("train")
     pvm = PVM(
-        load_backbone(job.vision["name"], weights=job.vision["weights"]),
+        load_backbone(**job.vision, image_size=job.dataset["image_size"]),
         len(train.class_names),
         generator=generator(spec.seed, "initialisation"),
+        precision=job.compute["precision"],
     )
     module = load_method(job.method["select"])
     with warnings.catch_warnings(record=True) as caught:
@@ -51,6 +56,25 @@ def make_run(job: Job, spec: RunSpec) -> dict[str, Any]:
     ours = {str(told.message) for told in caught if "vecaf_lib" in told.filename}
     result["warnings"] = sorted(ours)
     return result
+
+
+def make_all(
+    job: Mapping[str, Any], wanted: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]
+) -> None:
+    """Make the wanted runs one after another, each shared by all processes of a launch.
+
+    Args:
+        job: from ``Job.plain``.
+        wanted: the runs, as dictionaries.
+        provenance: of the job.
+    """
+    work = Job.from_plain(job)
+    torch.set_num_threads(work.compute["threads"])
+    store = RunStore(work.runs)
+    for spec in progress.bar([RunSpec(**run) for run in wanted], "runs"):
+        result = make_run(work, spec)
+        if rank_and_size()[0] == 0:
+            store.save(spec, result, provenance)
 
 
 def augmentation(job: Job, *, seed: int, size: int) -> Augmentation | OfficialAugmentation | None:

@@ -2,16 +2,18 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from vecaf_lib.errors import BadInput
 from vecaf_lib.pipeline.job import Job
+from vecaf_lib.pipeline.launch import launch
 from vecaf_lib.pipeline.store import RunSpec, RunStore
 from vecaf_lib.pipeline.workers import run_all
 from vecaf_lib.selection._pool import budget_of
 
 
-def make_runs(job: Job, wanted: Sequence[RunSpec], *, workers: int) -> int:
+def make_runs(job: Job, wanted: Sequence[RunSpec]) -> int:
     """Make those of the wanted runs that are not finished; each is stored as soon as it ends.
 
     Returns:
@@ -34,14 +36,22 @@ def make_runs(job: Job, wanted: Sequence[RunSpec], *, workers: int) -> int:
     for method in {spec.method for spec in wanted}:
         store.sweep(method)
     todo = [spec for spec in wanted if not store.finished(spec, provenance["digest"])]
+    if job.compute["processes"] > 1:
+        shared = {"job": job.plain(), "wanted": [asdict(spec) for spec in todo]}
+        shared["provenance"] = provenance
+        if todo:
+            from vecaf_lib.pipeline.run import make_all  # imports timm, which is slow
+
+            launch(make_all, shared, processes=job.compute["processes"])
+        return len(todo)
     task = functools.partial(perform, job, provenance)
     kept = f", {len(wanted) - len(todo)} kept" if len(todo) < len(wanted) else ""
     name = wanted[0].method if wanted else "none"
     run_all(
         task,
         todo,
-        workers=workers,
-        threads=job.threads,
+        workers=job.compute["workers"],
+        threads=job.compute["threads"],
         description=f"{name}{kept}",
         preload=["vecaf_lib.pipeline.run"],
     )

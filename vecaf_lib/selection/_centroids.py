@@ -29,6 +29,32 @@ def nearest(
     return torch.cat([p.values for p in parts]), torch.cat([p.indices for p in parts])
 
 
+class Assignment:
+    """Nearest centroids, looked up at every ``every``-th call and kept in between.
+
+    Between two lookups a sample goes on pulling the centroid that was nearest. With ``every`` = 1
+    the assignment is exact in each step; the N x K comparison is nearly all that a step costs.
+    """
+
+    def __init__(self, e: Float[Tensor, "n d"], every: int = 1) -> None:
+        self.e, self.every, self.calls = e, every, 0
+        self.c = torch.empty(0, dtype=torch.int64)
+
+    def __call__(
+        self, theta: Float[Tensor, "k d"]
+    ) -> tuple[Float[Tensor, " n"], Int64[Tensor, " n"]]:
+        """Cosine to, and index of, each sample's centroid."""
+        self.calls += 1
+        if (self.calls - 1) % self.every == 0:
+            cosine, self.c = nearest(self.e, theta)
+            return cosine, self.c
+        parts = [  # row by row products, without the other K - 1 centroids
+            torch.einsum("nd,nd->n", rows, theta[c])
+            for rows, c in zip(self.e.split(CHUNK), self.c.split(CHUNK), strict=True)
+        ]
+        return torch.cat(parts), self.c
+
+
 def start(
     e: Float[Tensor, "n d"], budget: int, *, generator: torch.Generator
 ) -> Float[Tensor, "k d"]:

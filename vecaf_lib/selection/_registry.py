@@ -2,14 +2,14 @@
 
 import difflib
 import importlib
-import inspect
 import pkgutil
 from pathlib import Path
 from types import ModuleType
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel
 
 from vecaf_lib.errors import BadInput
+from vecaf_lib.options import schema_of
 
 _GIVEN_BY_THE_LOOP = {"pool", "budget", "generator", "record"}
 
@@ -35,9 +35,4 @@ def load(name: str) -> ModuleType:
 
 def option_schema(name: str) -> type[BaseModel]:
     """Pydantic model of a method's options: the keyword arguments of its ``select``."""
-    parameters = inspect.signature(load(name).select).parameters.values()
-    fields = {
-        p.name: (p.annotation, p.default) for p in parameters if p.name not in _GIVEN_BY_THE_LOOP
-    }
-    strict = ConfigDict(extra="forbid", allow_inf_nan=False)
-    return create_model(f"{name} options", __config__=strict, **fields)  # type: ignore[call-overload]
+    return schema_of(load(name).select, _GIVEN_BY_THE_LOOP, f"{name} options")

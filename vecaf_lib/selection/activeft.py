@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid, normalize
 
-from vecaf_lib.selection._centroids import Objective, nearest, optimise, start
+from vecaf_lib.selection._centroids import Assignment, Objective, optimise, start
 from vecaf_lib.selection._exact import nearest_unused
 from vecaf_lib.selection._pool import Pool, check_budget
 from vecaf_lib.selection._types import Count, NotNegative, Positive, Record
@@ -22,13 +22,20 @@ NEEDS = frozenset({"embeddings"})
 
 
 def contrast(
-    e: Float[Tensor, "n d"], tau: float, log_weight: Float[Tensor, " n"] | None = None
+    e: Float[Tensor, "n d"],
+    tau: float,
+    log_weight: Float[Tensor, " n"] | None = None,
+    reassign_every: int = 1,
 ) -> Objective:
-    """The objective above. ``log_weight`` (log w_i) puts w_i p_i for p_i, as VeCAF's code does."""
+    """The objective above, for one descent.
+
+    ``log_weight`` (log w_i) puts w_i p_i for p_i, as VeCAF's code does.
+    """
     shift = e.new_zeros(len(e)) if log_weight is None else log_weight.to(e)
+    assigned = Assignment(e, reassign_every)
 
     def objective(theta: Tensor) -> tuple[float, Tensor]:
-        cosine, c = nearest(e, theta)  # (n,), (n,)
+        cosine, c = assigned(theta)  # (n,), (n,)
         repulsion = theta @ theta.T / tau  # (k, k)
         log_n = repulsion.logsumexp(1)  # (k,)
         margin = cosine / tau + shift - log_n[c]  # log(w p / n)
@@ -50,6 +57,7 @@ def select(
     tau: Positive = 0.07,
     iterations: Count = 300,
     learning_rate: Positive = 1e-3,
+    reassign_every: Count = 1,
     tolerance: NotNegative = 0.0,
 ) -> Tensor:
     """Choose the samples nearest to ``budget`` optimised centroids.
@@ -62,13 +70,14 @@ def select(
         tau: temperature; 0.07 is theirs.
         iterations: full-batch Adam steps; 300 is theirs.
         learning_rate: Adam's; 1e-3 is theirs.
+        reassign_every: steps for which a sample keeps its nearest centroid; theirs is 1, exact.
         tolerance: see ``optimise``; 0 runs all iterations, as theirs.
     """
     check_budget(pool, budget)
     e = normalize(pool.need("embeddings"), dim=1)
     theta = optimise(
         start(e, budget, generator=generator),
-        contrast(e, tau),
+        contrast(e, tau, reassign_every=reassign_every),
         iterations=iterations,
         learning_rate=learning_rate,
         tolerance=tolerance,

@@ -1,7 +1,7 @@
 """What pydantic found wrong with the settings, in sentences for whoever edits params.yaml."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any, get_args
 
@@ -73,6 +73,17 @@ def hint(name: str, known: list[str]) -> str:
     if near:
         return f"did you mean {near[0]!r}?"
     return f"known are {', '.join(sorted(known))}" if known else "there are none here"
+
+
+def known(name: str, names: Sequence[str], kind: str) -> str:
+    """The name, if it is one of ``names``.
+
+    Raises:
+        ValueError: it is not; pydantic makes it the setting's sentence.
+    """
+    if name not in names:
+        raise ValueError(f"{name!r} is no {kind}; {hint(name, list(names))}")
+    return name
 
 
 def stopped(text: str) -> str:

@@ -10,11 +10,16 @@ from pydantic import (
     model_validator,
 )
 
+from vecaf_lib import datasets
+from vecaf_lib.captions.make import CAPTIONERS, is_file
 from vecaf_lib.cea import Form, Scope
+from vecaf_lib.distribution import Device
 from vecaf_lib.encoders.bridge import Kind
+from vecaf_lib.encoders.text_registry import TEXT_ENCODERS
+from vecaf_lib.encoders.vision import Precision
 from vecaf_lib.probe import FirstLosses
 from vecaf_lib.selection import names
-from vecaf_lib.settings.errors import hint
+from vecaf_lib.settings.errors import known
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -30,30 +35,68 @@ class Section(BaseModel):
 
 
 class Dataset(Section):
-    """Which images."""
+    """Which images, and where they lie; explained in ``vecaf_lib.datasets.load``."""
 
-    name: Literal["digits"]
-    image_size: Annotated[int, Field(ge=32, le=512)]
+    name: str
+    image_size: Annotated[int, Field(ge=32, le=1024)]
+    root: str | None = None
+    memory_gib: NotNegative = 1.0
+    options: dict[str, Any] = {}
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return known(value, datasets.KNOWN, "data set")
 
 
 class Captions(Section):
-    """Where captions come from: ``attributes`` (measured from pixels) or a CSV file id,caption."""
+    """Where captions come from.
+
+    ``source``: ``blip2``, ``tags``, ``attributes`` (explained in ``vecaf_lib.captions``, each with
+    ``options`` of its own), or the path of a CSV or JSONL file with id and caption.
+    ``image_size``: what the captioner is shown, in pixels; null is the data set's.
+    """
 
     source: Annotated[str, Field(min_length=1)]
     include_class_name: bool = False
+    image_size: Annotated[int, Field(ge=32, le=1024)] | None = None
+    batch_size: Count = 32
+    options: dict[str, Any] = {}
+
+    @field_validator("source")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if is_file(value):
+            return value
+        names = list(CAPTIONERS)
+        return known(value, names, f"captioner ({', '.join(names)}) and no .csv or .jsonl file")
 
 
 class Vision(Section):
-    """The pretrained vision model."""
+    """The pretrained vision model: timm's name; ``package``, ``hub`` or the path of a file."""
 
-    name: str
-    weights: str = "package"
+    name: Annotated[str, Field(min_length=1)]
+    weights: Annotated[str, Field(min_length=1)] = "package"
 
 
 class Text(Section):
-    """The frozen language encoder."""
+    """The frozen language encoder; explained in ``vecaf_lib.encoders.text.encode``."""
 
-    name: Literal["minilm"]
+    name: str
+    weights: Annotated[str, Field(min_length=1)] = "package"
+    model: str | None = None
+    revision: str | None = None
+    pooling: str | None = None
+    max_tokens: Count | None = None
+    batch_size: Count = 64
+    width: Count = 768
+    seed: Annotated[int, Field(ge=0)] = 0
+    precision: Precision = "float32"
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return known(value, list(TEXT_ENCODERS), "text encoder")
 
 
 class Training(Section):
@@ -116,9 +159,7 @@ class Method(Section):
     @field_validator("select")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value not in names():
-            raise ValueError(f"{value!r} is no method of selection; {hint(value, names())}")
-        return value
+        return known(value, names(), "method of selection")
 
 
 class Tables(Section):
@@ -136,7 +177,26 @@ class Tables(Section):
 
 
 class Compute(Section):
-    """Worker processes and torch threads in each; the results do not depend on ``workers``."""
+    """Where the work is done.
+
+    ``workers``: runs side by side, on which no result depends. ``threads``: torch's, of each.
+    ``processes``: how many share one run, one captioning and one pass over the images, a GPU each.
+    ``memory_gib`` and ``gpu_memory_gib``: what the profile is known to need, for `make check`.
+    """
 
     workers: Count = 2
     threads: Count = 1
+    device: Device = "auto"
+    processes: Count = 1
+    precision: Precision = "float32"
+    memory_gib: Positive | None = None
+    gpu_memory_gib: Positive | None = None
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> "Compute":
+        if self.processes > 1 and self.workers > 1:
+            raise ValueError(
+                f"processes is {self.processes} and workers is {self.workers}; one of them must be "
+                "1: either several processes share a run, or several runs go side by side"
+            )
+        return self

@@ -1,11 +1,13 @@
 """params.yaml as a whole: read and checked before any work starts, every default made explicit."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from vecaf_lib import captions, datasets
 from vecaf_lib.errors import BadInput
 from vecaf_lib.selection import names, option_schema
 from vecaf_lib.settings.errors import hint, sentences
@@ -81,6 +83,17 @@ class Settings(Section):
         steps = info.data["training"].steps
         return _or_complain(tables, list(table_problems(tables, runs, steps)))
 
+    @field_validator("compute")
+    @classmethod
+    def _shared_equally(cls, compute: Compute, info: Any) -> Compute:
+        training: Training | None = info.data.get("training")
+        if training and training.batch_size % compute.processes:
+            raise ValueError(
+                f"processes is {compute.processes}, by which training.batch_size "
+                f"({training.batch_size}) cannot be shared equally; change one of them"
+            )
+        return compute
+
 
 def _or_complain(value: Any, problems: list[str]) -> Any:
     if problems:
@@ -108,33 +121,55 @@ def read(path: Path) -> Settings:
     if not isinstance(content, dict):
         raise BadInput(f"{path} has no settings; copy one of the files in profiles/.")
     problems: list[str] = []
-    options = _options(content.get("methods"), problems)
+    found = dict(_options(content, problems))
     try:
         checked = Settings.model_validate(content)
     except ValidationError as error:
         problems = [*sentences(error, Settings), *problems]
     if problems:
         raise BadInput("\n".join(f"{path}: {problem}" for problem in problems))
+    complete = {
+        name: getattr(checked, name).model_copy(update={"options": found[name]})
+        for name in ("dataset", "captions")
+    }
     methods = {
-        name: method.model_copy(update={"options": options[name]})
+        name: method.model_copy(update={"options": found[f"methods.{name}"]})
         for name, method in checked.methods.items()
     }
-    return checked.model_copy(update={"methods": methods})
+    return checked.model_copy(update=complete | {"methods": methods})
 
 
-def _options(methods: Any, problems: list[str]) -> dict[str, dict[str, Any]]:
-    """The options of each method with their defaults; wrong ones become problems.
+def _options(content: Any, problems: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each section that has options, and these with their defaults; wrong ones become problems.
 
     Looks at the file's content as it is, so that they are found whatever else is wrong.
     """
-    complete = {}
-    for name, method in methods.items() if isinstance(methods, dict) else []:
-        if not isinstance(method, dict) or method.get("select") not in names():
-            continue  # the schema tells
-        schema = option_schema(method["select"])
+    for where, section, schema in _sections_with_options(content):
+        options = section.get("options", {})
         try:
-            complete[name] = schema.model_validate(method.get("options", {})).model_dump()
+            yield where, schema.model_validate(options).model_dump(mode="json")
         except ValidationError as error:
-            if isinstance(method["options"], dict):
-                problems += sentences(error, schema, f"methods.{name}.options")
-    return complete
+            if isinstance(options, dict):
+                problems += sentences(error, schema, f"{where}.options")
+
+
+def _sections_with_options(
+    content: Any,
+) -> Iterator[tuple[str, dict[str, Any], type[BaseModel]]]:
+    """Setting's name, content and schema of the options, of those whose own name is known."""
+    methods = content.get("methods")
+    sections = {f"methods.{k}": v for k, v in methods.items()} if isinstance(methods, dict) else {}
+    sections |= {name: content.get(name) for name in ("dataset", "captions")}
+    for where, section in sections.items():
+        if not isinstance(section, dict):
+            continue  # the schema tells
+        if where == "dataset" and section.get("name") in datasets.KNOWN:
+            yield where, section, datasets.option_schema(section["name"])
+        elif where == "captions" and _is_captioner(section.get("source")):
+            yield where, section, captions.option_schema(section["source"])
+        elif section.get("select") in names():
+            yield where, section, option_schema(section["select"])
+
+
+def _is_captioner(source: Any) -> bool:
+    return isinstance(source, str) and (source in captions.CAPTIONERS or captions.is_file(source))
