@@ -39,7 +39,7 @@ check: env  ## is all at hand that PROFILE needs: make check PROFILE=cifar10-cpu
 	$(BIN)/python -m vecaf_lib.pipeline.check $(PROFILE)
 
 fetch: env  ## fetch and verify what PROFILE needs, or the images of DATASET=caltech101 alone
-	$(BIN)/python -m $(if $(DATASET),vecaf_lib.datasets.fetch $(DATASET),vecaf_lib.pipeline.fetch $(PROFILE))
+	env -u HF_HUB_OFFLINE -u TRANSFORMERS_OFFLINE $(BIN)/python -m $(if $(DATASET),vecaf_lib.datasets.fetch $(DATASET),vecaf_lib.pipeline.fetch $(PROFILE))
 
 lint: env  ## ruff, formatting, types, notebooks without outputs
 	$(BIN)/ruff check .

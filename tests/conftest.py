@@ -1,5 +1,6 @@
 """Shapes and types checked at run time, one thread, and a global random state nobody may touch."""
 
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
+for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):  # before anything imports the libraries
+    os.environ[variable] = "1"
 with patch("random.getrandbits", random.Random(0).getrandbits):
     # beartype looks at one item of a list, drawn at random: give it a stream of its own, so that
     # it does not look as if vecaf_lib had touched the global one

@@ -34,6 +34,13 @@ def look(
     )
 
 
+@torch.inference_mode()
+def classify(pvm: nn.Module, e: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
+    """Class scores of embeddings, on the CPU."""
+    classifier: Any = getattr(pvm, "module", pvm).classifier
+    return classifier(e.to(classifier.weight.device)).float().cpu().clone()
+
+
 def accuracy(pvm: nn.Module, data: ImageSet) -> float:
     """Top-1 accuracy in percent on plain embeddings."""
     _, scores = look(pvm, data.images)

@@ -36,6 +36,7 @@ def active_finetuning(
     recipe: Recipe,
     seed: int,
     first_losses: FirstLosses = "uniform",
+    first_embeddings: Tensor | None = None,
     accumulate: bool = False,
 ) -> dict[str, Any]:
     """Finetune ``pvm`` on selections of ``budget`` samples of ``train`` and report on it.
@@ -56,6 +57,8 @@ def active_finetuning(
         seed: of this run; selection, order, augmentation and initialisation draw from streams of
             their own.
         first_losses: what stands for the losses while the classifier is still random.
+        first_embeddings: e_i (N x d) of the pretrained model, if they are at hand; saves the first
+            loop's pass over the pool.
         accumulate: finetune on all selections so far, not on the fresh one alone (not the paper's).
 
     Returns:
@@ -67,7 +70,8 @@ def active_finetuning(
     record: dict[str, Any]
     for loop in range(loops):  # line 1
         asked = wanted if loop == 0 or multi_run or cea else frozenset()
-        seen = observe(finetuner.pvm, train, asked, first=first_losses if loop == 0 else None)
+        first, known = (first_losses, first_embeddings) if loop == 0 else (None, None)
+        seen = observe(finetuner.pvm, train, asked, first=first, known=known)
         e, record = seen.embeddings, {}
         if loop == 0 or multi_run:
             visible = cea.pool(e) if cea and e is not None else e

@@ -8,7 +8,7 @@ from torch import Tensor, nn, ones
 from torch.nn.functional import cross_entropy
 
 from vecaf_lib.datasets.images import ImageSet
-from vecaf_lib.evaluation import look
+from vecaf_lib.evaluation import classify, look
 from vecaf_lib.probe import FirstLosses, linear_probe_losses
 
 
@@ -26,7 +26,12 @@ class Observation:
 
 
 def observe(
-    pvm: nn.Module, data: ImageSet, needs: frozenset[str], *, first: FirstLosses | None = None
+    pvm: nn.Module,
+    data: ImageSet,
+    needs: frozenset[str],
+    *,
+    first: FirstLosses | None = None,
+    known: Float[Tensor, "n d"] | None = None,
 ) -> Observation:
     """One pass over the pool in evaluation mode, without augmentation; none if nothing is needed.
 
@@ -37,10 +42,15 @@ def observe(
         first: in the first loop, what stands for the losses of a classifier that is still random:
             ``uniform`` (all equal), ``linear_probe`` (closed form, from the labels) or
             ``classifier`` (the random classifier's own). None in later loops.
+        known: embeddings under the present weights, where they were computed before; then there
+            is no pass.
     """
     if not needs:
         return Observation()
-    embeddings, scores = look(pvm, data.images)
+    if known is None:
+        embeddings, scores = look(pvm, data.images)
+    else:
+        embeddings, scores = known, classify(pvm, known)
     if "losses" not in needs:
         return Observation(embeddings)
     if first == "uniform":

@@ -60,6 +60,7 @@ def make_job(folder: Path, runs: Path, **changes: Any) -> Job:
         "data": ROOT / "data",
         "inputs": Path(folder) / "inputs.json",
         "text": Path(folder) / "text.npy",
+        "image": Path(folder) / "image.npy",
         "runs": Path(runs),
     }
     return Job(**values | changes)
@@ -76,6 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     draw = np.random.default_rng(0)
     (path / "inputs.json").write_text(json.dumps({"images": "digits", "captions": None}))
     np.save(path / "text.npy", draw.standard_normal((1000, 12)).astype(np.float32))
+    np.save(path / "image.npy", draw.standard_normal((1000, 1280)).astype(np.float32))
     return path
 
 
@@ -219,6 +221,9 @@ def test_the_digest_follows_what_results_depend_on(
     text = tmp_path / "text.npy"
     np.save(text, np.zeros((1000, 12), dtype=np.float32))
     others.append(digest(dataclasses.replace(job, text=text)))
+    image = tmp_path / "image.npy"
+    np.save(image, np.zeros((1000, 1280), dtype=np.float32))
+    others.append(digest(dataclasses.replace(job, image=image)))
     weights = tmp_path / "weights.pt"
     for content in (b"some", b"others"):
         weights.write_bytes(content)

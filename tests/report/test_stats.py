@@ -6,6 +6,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 from vecaf_lib.errors import BadInput
+from vecaf_lib.report.grid import accuracy_text
 from vecaf_lib.report.stats import paired_difference, summary, verdict
 
 
@@ -45,12 +46,23 @@ def test_seeds_that_do_not_pair_up() -> None:
         paired_difference({0: 1.0, 1: 2.0}, {0: 1.0, 2: 2.0})
 
 
-@pytest.mark.parametrize("values", [{}, {0: 1.0}])
-def test_too_few_seeds(values: dict[int, float]) -> None:
-    with pytest.raises(BadInput, match="at least 2 seeds"):
-        summary(values)
-    with pytest.raises(BadInput, match="at least 2 seeds"):
-        paired_difference(values, values)
+def test_no_seeds_have_no_mean() -> None:
+    with pytest.raises(BadInput, match="at least one seed"):
+        summary({})
+    with pytest.raises(BadInput, match="at least one seed"):
+        paired_difference({}, {})
+
+
+def test_one_seed_has_a_mean_but_neither_error_nor_interval() -> None:
+    alone = summary({3: 71.5})
+    assert (alone.mean, alone.n) == (71.5, 1)
+    assert math.isnan(alone.standard_error)
+    found = paired_difference({3: 71.5}, {3: 70.0})
+    assert (found.mean, found.n) == (1.5, 1)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    assert verdict(found.low, found.high) == "undecided"
+    assert accuracy_text(alone.mean, alone.standard_error) == "71.50"
 
 
 def test_values_that_are_not_finite() -> None:

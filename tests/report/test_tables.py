@@ -162,3 +162,18 @@ def test_papers_own_numbers(papers: Tables, tmp_path: Path) -> None:
     (tmp_path / "table1.csv").write_text("dataset,ratio\nA,1\n")
     with pytest.raises(BadInput, match="no column accuracy"):
         read_paper(tmp_path / "table1.csv")
+
+
+def test_one_seed_is_shown_without_error_and_interval(
+    make_run: Callable[..., dict[str, Any]], papers: Tables, tmp_path: Path
+) -> None:
+    runs = [make_run("vecaf", True, 5.0, 3, 0, 81.0), make_run("activeft", True, 5.0, 3, 0, 80.0)]
+    rows = [Row("activeft", True, "chosen only"), Row("vecaf", True, "all")]
+    table = table1(frame(runs), rows=rows, ratios=[5], seeds=[0], loops=3, paper=papers["table1"])
+    to_csv(table, tmp_path / "table1.csv")
+    for shown in (table, read_csv(tmp_path / "table1.csv")):
+        text = to_markdown(shown)
+        assert "[81.00](evidence.md" in text or "[**81.00** ★](evidence.md" in text
+        assert "[+1.00 [one seed]](evidence.md" in text
+        assert "nan" not in text
+        assert "cannot be told apart from multi-run ActiveFT" in headline(shown)

@@ -6,20 +6,16 @@ the rest from being fetched.
 """
 
 import argparse
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):  # read when the libraries are imported
-    os.environ.pop(variable, None)
-
-from vecaf_lib import captions, settings  # noqa: E402
-from vecaf_lib.datasets import load_lazily  # noqa: E402
-from vecaf_lib.datasets.fetch import fetch as fetch_images  # noqa: E402
-from vecaf_lib.encoders import text, weights  # noqa: E402
-from vecaf_lib.errors import BadInput  # noqa: E402
-from vecaf_lib.pipeline import cli  # noqa: E402
-from vecaf_lib.pipeline.profile import profile_path  # noqa: E402
+from vecaf_lib import captions, settings
+from vecaf_lib.datasets import load_lazily
+from vecaf_lib.datasets.fetch import fetch as fetch_images
+from vecaf_lib.encoders import text, weights
+from vecaf_lib.errors import BadInput
+from vecaf_lib.pipeline import cli
+from vecaf_lib.pipeline.profile import profile_path
 
 
 def fetch(profile: settings.Settings, *, data: Path) -> None:

@@ -28,6 +28,7 @@ class Job:
         data: the project's data folder.
         inputs: what identifies the images, see ``vecaf_lib.pipeline.inputs``.
         text: the pool's text embeddings.
+        image: the pool's image embeddings under the pretrained weights.
         runs: folder of run files.
     """
 
@@ -39,6 +40,7 @@ class Job:
     data: Path
     inputs: Path
     text: Path
+    image: Path
     runs: Path
 
     def plain(self) -> dict[str, Any]:
@@ -68,6 +70,7 @@ class Job:
         settings["compute"] = {name: self.compute[name] for name in COUNTED} | {"device": device}
         inputs = {
             "images": sha256_json(read_json(self.inputs)["images"]),
+            "image embeddings": sha256_file(self.image),
             "vision weights": weights_identity(self.vision["name"], self.vision["weights"]),
         }
         if self.method["cea"]:

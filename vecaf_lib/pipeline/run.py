@@ -3,6 +3,7 @@
 import functools
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,7 @@ def make_run(job: Job, spec: RunSpec) -> dict[str, Any]:
             recipe=Recipe(**job.training),
             seed=spec.seed,
             first_losses=job.method["first_losses"],
+            first_embeddings=embeddings(job.image, size=len(train)),
             accumulate=job.method["accumulate"],
         )
     result["labels_seen"] = "all" if "losses" in module.NEEDS else "chosen only"
@@ -82,18 +84,28 @@ def augmentation(job: Job, *, seed: int, size: int) -> Augmentation | OfficialAu
     cea = job.method["cea"]
     if cea is None:
         return None
-    try:
-        text = torch.from_numpy(np.load(job.text, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        raise BadInput(
-            f"{job.text} is missing or damaged ({error}); delete it and `dvc repro` makes it again."
-        ) from error
-    if text.dim() != 2 or len(text) != size:
-        raise BadInput(
-            f"{job.text} has the shape {tuple(text.shape)}, but the pool needs {size} rows of text "
-            "embeddings; delete it and `dvc repro` makes it again."
-        )
+    text = embeddings(job.text, size=size)
     options = {key: value for key, value in cea.items() if key != "mode"}
     if cea["mode"] == "official":
         return OfficialAugmentation(text, seed=seed, bridge=cea["bridge"], ridge=cea["ridge"])
     return Augmentation(text, seed=seed, **options)
+
+
+def embeddings(path: Path, *, size: int) -> torch.Tensor:
+    """The pool's embeddings from a .npy file, [size, d], read from the disk as they are used.
+
+    Raises:
+        BadInput: the file is missing, damaged or of another pool.
+    """
+    try:
+        rows = np.load(path, mmap_mode="c", allow_pickle=False)  # never written back
+    except (OSError, ValueError, EOFError) as error:
+        raise BadInput(
+            f"{path} is missing or damaged ({error}); delete it and `dvc repro` makes it again."
+        ) from error
+    if rows.ndim != 2 or len(rows) != size:
+        raise BadInput(
+            f"{path} has the shape {rows.shape}, but the pool needs {size} rows of embeddings; "
+            "delete it and `dvc repro` makes it again."
+        )
+    return torch.from_numpy(rows)

@@ -5,7 +5,9 @@ import pandas as pd
 
 def accuracy_text(mean: float, standard_error: float) -> str:
     """``mean ± SE`` with two decimals, or a dash where there is no number."""
-    return "–" if pd.isna(mean) else f"{mean:.2f} ± {standard_error:.2f}"
+    if pd.isna(mean):
+        return "–"
+    return f"{mean:.2f}" + ("" if pd.isna(standard_error) else f" ± {standard_error:.2f}")
 
 
 def signed(value: float) -> str:

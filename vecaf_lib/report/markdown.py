@@ -49,7 +49,8 @@ def difference(line: pd.Series, reference: str, evidence: str = "evidence.md") -
     if pd.isna(line[name]):
         return "–"
     low, high = line[f"{name}_low"], line[f"{name}_high"]
-    text = f"{signed(line[name])} [{signed(low)}, {signed(high)}]"
+    interval = "one seed" if pd.isna(low) else f"{signed(low)}, {signed(high)}"
+    text = f"{signed(line[name])} [{interval}]"
     return _link(text, line["cell"], evidence) + f"\u00a0{SIGNS[verdict(low, high)]}"
 
 

@@ -11,7 +11,7 @@ from vecaf_lib.errors import BadInput
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean and standard error (ddof = 1) of ``n`` values, in the values' unit."""
+    """Mean and standard error (ddof = 1; NaN for one value) of ``n`` values, in their unit."""
 
     mean: float
     standard_error: float
@@ -20,7 +20,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of ``n`` paired differences with the two ends of its t interval."""
+    """Mean of ``n`` paired differences with the ends of its t interval (NaN for one pair)."""
 
     mean: float
     low: float
@@ -35,10 +35,11 @@ def summary(values: Mapping[int, float]) -> Summary:
         values: seed -> value (for accuracies: percent).
 
     Raises:
-        BadInput: fewer than two seeds, or a value that is not finite.
+        BadInput: no seed, or a value that is not finite.
     """
     sample = _sample(values)
-    return Summary(float(sample.mean()), float(stats.sem(sample, ddof=1)), len(sample))
+    error = float(stats.sem(sample, ddof=1)) if len(sample) > 1 else float("nan")
+    return Summary(float(sample.mean()), error, len(sample))
 
 
 def paired_difference(
@@ -55,7 +56,7 @@ def paired_difference(
         confidence: the interval's level, between 0 and 1.
 
     Raises:
-        BadInput: the seeds do not pair up, or there are fewer than two.
+        BadInput: the seeds do not pair up, or there are none.
     """
     if set(first) != set(second):
         raise BadInput(
@@ -63,12 +64,13 @@ def paired_difference(
             "other; run both methods with the same seeds."
         )
     both = summary({seed: first[seed] - second[seed] for seed in first})
-    reach = float(stats.t.ppf((1 + confidence) / 2, both.n - 1)) * both.standard_error
+    degrees = max(both.n - 1, 1)  # one pair has no interval: its standard error is NaN
+    reach = float(stats.t.ppf((1 + confidence) / 2, degrees)) * both.standard_error
     return Difference(both.mean, both.mean - reach, both.mean + reach, both.n)
 
 
 def verdict(low: float, high: float) -> str:
-    """What an interval of a difference says; ``undecided`` if it includes zero."""
+    """What an interval of a difference says; ``undecided`` if it includes zero or is NaN."""
     if low > 0:
         return "higher"
     return "lower" if high < 0 else "undecided"
@@ -76,11 +78,8 @@ def verdict(low: float, high: float) -> str:
 
 def _sample(values: Mapping[int, float]) -> np.ndarray:
     """The values in the order of their seeds, [n]."""
-    if len(values) < 2:
-        raise BadInput(
-            f"A standard error needs at least 2 seeds, but there is only {sorted(values)}; "
-            "add seeds to the profile."
-        )
+    if not values:
+        raise BadInput("A mean needs at least one seed; add seeds to the profile.")
     sample = np.array([values[seed] for seed in sorted(values)], dtype=float)  # (n,)
     if not np.isfinite(sample).all():
         raise BadInput(f"Values must be finite numbers, but the seeds gave {sample.tolist()}.")

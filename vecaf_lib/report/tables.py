@@ -37,7 +37,7 @@ def table1(
         runs: rows of :func:`vecaf_lib.report.frame.frame`.
         rows: the table's rows from top to bottom.
         ratios: percent of the pool selected in a loop.
-        seeds: the paired seeds, at least two.
+        seeds: the paired seeds; with one there are no standard errors and no intervals.
         loops: selection loops of every run in this table.
         paper: the paper's table 1.
 
@@ -45,7 +45,7 @@ def table1(
         The columns of :func:`vecaf_lib.report.cells.record`.
 
     Raises:
-        BadInput: a run of the grid is missing, or fewer than two seeds.
+        BadInput: a run of the grid is missing.
     """
     cells: dict[tuple[str, str, float | None], Cell] = {}
     for row in rows:
