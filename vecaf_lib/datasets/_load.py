@@ -8,12 +8,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from pydantic import BaseModel
 from torch import Tensor
 
 from vecaf_lib.datasets._place import raw_data
+from vecaf_lib.datasets.decoded import decoded
+from vecaf_lib.datasets.file_images import FileImages
 from vecaf_lib.datasets.images import ImageSet
-from vecaf_lib.datasets.lazy import in_memory
+from vecaf_lib.datasets.lazy import GIB, in_memory
 from vecaf_lib.errors import BadInput
 from vecaf_lib.options import checked, schema_of
 
@@ -42,7 +45,8 @@ def load(
         data: the project's data folder: index files are in ``data/<name>``, and raw data in
             ``data/raw/<name>`` unless ``root`` or the variable ``VECAF_<NAME>`` says otherwise.
         root: file or folder with the raw data.
-        memory_gib: images that need no more than this, in GiB, are decoded once and kept.
+        memory_gib: images that need no more than this, in GiB, are decoded once: into memory or,
+            where they are files, into ``data/generated/decoded``, which all processes share.
         options: the data set's own; see ``option_schema``.
 
     Raises:
@@ -50,10 +54,11 @@ def load(
             data set refuses the other values.
     """
     found = load_lazily(name, split, image_size=image_size, data=data, root=root, options=options)
-    if isinstance(found.images, Tensor):
-        return found
+    images = found.images
+    if isinstance(images, FileImages) and torch.Size(images.shape).numel() <= memory_gib * GIB:
+        images = decoded(images, data / "generated" / "decoded")
     return ImageSet(
-        images=in_memory(found.images, memory_gib),
+        images=images if isinstance(images, Tensor) else in_memory(images, memory_gib),
         labels=found.labels,
         ids=found.ids,
         class_names=found.class_names,

@@ -55,6 +55,15 @@ class FileImages(LazyImages):
         """(n, 3, h, w)."""
         return (len(self.paths), 3, self._size, self._size)
 
+    @property
+    def preparation(self) -> dict[str, float]:
+        """What decides the pixels beside the files: size, crop, and whether they are resized."""
+        return {
+            "size": float(self._size),
+            "crop": float(self._crop),
+            "resize": float(self._resize),
+        }
+
     def take(self, indices: Index) -> "FileImages":
         """The images at ``indices``, in that order; no file is opened."""
         paths = [self.paths[position] for position in self._positions(indices)]

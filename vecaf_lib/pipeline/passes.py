@@ -18,7 +18,7 @@ from vecaf_lib.captions import (
     with_class_name,
     write_captions,
 )
-from vecaf_lib.datasets import ImageSet, load
+from vecaf_lib.datasets import load
 from vecaf_lib.distribution import rank_and_size, use_device
 from vecaf_lib.encoders.extract import encode_into, extract
 from vecaf_lib.encoders.vision import PVM, load_backbone
@@ -51,7 +51,8 @@ def caption(
     """
     device = _prepare(compute)
     size = captions["image_size"] or dataset["image_size"]
-    pool = _pool({**dataset, "image_size": size}, data)
+    # decoded on the way: at a size of its own the captioner alone sees these pixels, and once
+    pool = load(split="train", data=Path(data), **{**dataset, "image_size": size, "memory_gib": 0})
     identity = {"images": read_json(Path(inputs))["images"]}
     source = captions["source"]
     if is_file(source):
@@ -100,7 +101,7 @@ def embed(
         image_output: .npy to write, [n, d].
     """
     device = _prepare(compute)
-    pool = _pool(dataset, data)
+    pool = load(split="train", data=Path(data), **dataset)
     known = read_json(Path(inputs))
     sentences = read_captions(Path(captions), pool.ids)
     with progress.bar(len(pool), "captions") as bar:
@@ -135,8 +136,3 @@ def _prepare(compute: Mapping[str, Any]) -> torch.device:
     """Device and threads: on one process as many as side by side runs would have."""
     torch.set_num_threads(compute["threads"] * compute["workers"])
     return use_device(compute["device"])
-
-
-def _pool(dataset: Mapping[str, Any], data: str) -> ImageSet:
-    """The pool, decoded while it is passed over once."""
-    return load(split="train", data=Path(data), **{**dataset, "memory_gib": 0})
