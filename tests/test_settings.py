@@ -120,7 +120,7 @@ def test_unknown_setting(
             "methods.activeft.options.lambda_",
             1,
             "methods.activeft.options.lambda_ is not a setting; "
-            "known are iterations, learning_rate, tau, tolerance.",
+            "known are iterations, learning_rate, reassign_every, tau, tolerance.",
         ),
         (
             "methods.random.options",
@@ -138,7 +138,40 @@ def test_unknown_setting(
             "methods.vecaf.select: '_pool' is no method of selection; "
             "known are activeft, full, ods, ods_official, random, topk_loss.",
         ),
-        ("dataset.name", "mnist", "dataset.name is 'mnist'; it should be 'digits'."),
+        (
+            "dataset.name",
+            "cifar",
+            "dataset.name: 'cifar' is no data set; did you mean 'cifar10'?",
+        ),
+        ("text.name", "bert_big", "text.name: 'bert_big' is no text encoder; did you mean 'bert_large'?"),
+        (
+            "captions.source",
+            "tag",
+            "captions.source: 'tag' is no captioner (attributes, tags, blip2) and no .csv or "
+            ".jsonl file; did you mean 'tags'?",
+        ),
+        (
+            "dataset.options",
+            {"background": True},
+            "dataset.options.background is not a setting; there are none here.",
+        ),
+        (
+            "captions.options",
+            {"subjet": "a mark"},
+            "captions.options.subjet is not a setting; did you mean 'subject'?",
+        ),
+        (
+            "compute.processes",
+            2,
+            "compute: processes is 2 and workers is 2; one of them must be 1: either several "
+            "processes share a run, or several runs go side by side.",
+        ),
+        (
+            "compute",
+            {"workers": 1, "processes": 5},
+            "compute: processes is 5, by which training.batch_size (12) cannot be shared equally; "
+            "change one of them.",
+        ),
         (
             "methods.vecaf.cea.form",
             "scald",

@@ -35,16 +35,18 @@ def use_device(device: Device) -> torch.device:
         )
     on_cpu = device == "cpu" or not torch.cuda.is_available()
     os.environ[_ON_CPU] = "true" if on_cpu else "false"
-    return _state().device
+    return state().device
 
 
 def rank_and_size() -> tuple[int, int]:
     """Number of this process, and how many there are: (0, 1) outside a launch."""
-    state = _state()
-    return state.process_index, state.num_processes
+    now = state()
+    return now.process_index, now.num_processes
 
 
-def _state() -> PartialState:
+def state() -> PartialState:
+    """accelerate's view of the processes; never ``PartialState()`` itself, which without a GPU
+    takes each process of a launch for the only one."""
     return PartialState(cpu=os.environ.get(_ON_CPU) == "true" or not torch.cuda.is_available())
 
 
@@ -75,7 +77,7 @@ def everyones(
     _, size = rank_and_size()
     if size == 1:
         return torch.cat([torch.empty(0, width), *(part.float().cpu() for part in own)])
-    device, rounds = _state().device, []
+    device, rounds = state().device, []
     for number in range(-(-total // (batch_size * size))):
         padded = torch.zeros(batch_size, width, device=device)
         if number < len(own):

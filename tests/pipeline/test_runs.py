@@ -151,7 +151,7 @@ def test_what_a_run_file_tells(folder: Path, reference: dict[str, bytes]) -> Non
         made_from = run["provenance"]
         assert made_from == make_job(folder, folder).provenance()
         assert set(made_from["inputs"]) == {
-            *("test.csv", "train.csv", "validation.csv"),
+            *("images", "image embeddings"),
             *("text embeddings", "vision weights"),
         }
 
@@ -318,7 +318,7 @@ def test_no_run_starts_if_a_batch_is_larger_than_the_pool(
 
 def test_text_embeddings_of_another_pool(folder: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "text.npy", np.zeros((999, 12), dtype=np.float32))
-    job = make_job(tmp_path, tmp_path / "runs")
+    job = make_job(folder, tmp_path / "runs", text=tmp_path / "text.npy")
     with pytest.raises(
         BadInput, match=r"text\.npy has the shape \(999, 12\), but the pool needs 1000"
     ):
@@ -342,7 +342,8 @@ def test_killed_at_any_moment_the_bytes_are_the_same(
     Two workers made what survived, one process made the reference: their bytes are equal, too.
     """
     runs = tmp_path / "runs"
-    (tmp_path / "job").write_bytes(pickle.dumps((make_job(folder, runs), wanted())))
+    both = make_job(folder, runs, compute=COMPUTE | {"workers": 2})
+    (tmp_path / "job").write_bytes(pickle.dumps((both, wanted())))
     command = [sys.executable, "-c", CHILD, str(tmp_path / "job")]
     parent = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
     family: list[psutil.Process] = []

@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
 from vecaf_lib.captions.captioner import Captioner, Images
 from vecaf_lib.captions.journal import Journal, Row
 from vecaf_lib.datasets import ImageSet
-from vecaf_lib.distribution import rank_and_size
+from vecaf_lib.distribution import rank_and_size, state
 
 LISTED = 20  # ids in a warning
 
@@ -86,7 +85,7 @@ def caption_all(
     if journal:
         journal.finish(pool.ids)
         _tell_of_empty(path, [id_ for id_ in pool.ids if rows[id_].empty], captioner.when_empty)
-    PartialState().wait_for_everyone()
+    state().wait_for_everyone()
     return [rows[id_].caption for id_ in pool.ids]
 
 

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
 
 from vecaf_lib.datasets.lazy import LazyImages, ahead
-from vecaf_lib.distribution import rank_and_size
+from vecaf_lib.distribution import rank_and_size, state
 from vecaf_lib.encoders.rows_file import RowsFile
 from vecaf_lib.encoders.text import encode
 from vecaf_lib.encoders.vision import PVM
@@ -57,7 +56,7 @@ def extract(
     """
     inner: Any = getattr(pvm, "module", pvm)
     model: PVM = inner
-    model.eval().to(PartialState().device)
+    model.eval().to(state().device)
     if not len(images):
         raise BadInput(f"{path}: there are no images to embed.")
     settings = {
@@ -128,12 +127,12 @@ def fill(
     """
     if not file.finished():
         rank, processes = rank_and_size()
-        state = PartialState()
-        if state.is_main_process:
+        together = state()
+        if together.is_main_process:
             file.prepare()
-        state.wait_for_everyone()
+        together.wait_for_everyone()
         done = file.done()
-        state.wait_for_everyone()  # nobody writes before all have read
+        together.wait_for_everyone()  # nobody writes before all have read
         mine = range(rank, file.batches, processes)
         tell = bar or (lambda count: None)
         tell(sum(_size(file.rows(batch)) for batch in mine if batch in done))
@@ -141,10 +140,10 @@ def fill(
             for batch, rows in compute(file, [b for b in mine if b not in done]):
                 writer.write(batch, rows)
                 tell(len(rows))
-        state.wait_for_everyone()
-        if state.is_main_process:
+        together.wait_for_everyone()
+        if together.is_main_process:
             file.finish()
-        state.wait_for_everyone()
+        together.wait_for_everyone()
     return np.load(file.path, mmap_mode="r")
 
 

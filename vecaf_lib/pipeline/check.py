@@ -54,7 +54,8 @@ def check(profile: settings.Settings, *, data: Path, results: Path) -> Iterator[
     yield _finding("text encoder", lambda: _text(profile))
     if pool is not None:
         yield _finding("budgets", lambda: _budgets(profile, len(pool)))
-        yield _finding("disk", lambda: _disk(profile, len(pool), results))
+        if _finding("vision model", lambda: own_config(profile.vision.name).interpolation).there:
+            yield _finding("disk", lambda: _disk(profile, len(pool), results))
     yield _finding("memory", lambda: _memory(profile))
     yield _finding("processor", lambda: _device(profile))
 
