@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+import sklearn.datasets  # noqa: F401 (draws from the global random state when first imported)
 import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook

@@ -143,7 +143,11 @@ def test_unknown_setting(
             "cifar",
             "dataset.name: 'cifar' is no data set; did you mean 'cifar10'?",
         ),
-        ("text.name", "bert_big", "text.name: 'bert_big' is no text encoder; did you mean 'bert_large'?"),
+        (
+            "text.name",
+            "bert_big",
+            "text.name: 'bert_big' is no text encoder; did you mean 'bert_large'?",
+        ),
         (
             "captions.source",
             "tag",

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-import sklearn.datasets  # noqa: F401 (draws from the global random state when first imported)
 import torch
 from PIL import Image
 from pydantic import Field

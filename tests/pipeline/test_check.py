@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-import sklearn.datasets  # noqa: F401 (draws from the global random state when first imported)
 import torch
 from PIL import Image
 

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sklearn.datasets  # noqa: F401 (draws from the global random state when first imported)
 
 from vecaf_lib import settings
 from vecaf_lib.errors import BadInput

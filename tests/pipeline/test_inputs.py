@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sklearn.datasets  # noqa: F401 (draws from the global random state when first imported)
 from PIL import Image
 
 from vecaf_lib import settings

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-import sklearn.datasets  # draws from the global random state when it is first imported
-import sklearn.feature_extraction.text  # noqa: F401
 
 from vecaf_lib.captions import write_captions
 from vecaf_lib.datasets import load
