@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vecaf_lib.encoders.text import available, encode, load_text_encoder
+from vecaf_lib.encoders.text import available, commit, encode, load_text_encoder
 from vecaf_lib.encoders.text_clip_tags import clip_config, clip_on_hub
 from vecaf_lib.errors import BadInput
 
@@ -183,15 +183,17 @@ def test_from_the_hubs_cache(
     repository = place.replace("--", "/")
     with pytest.raises(BadInput, match=rf"{repository} is not in the local cache; `make fetch"):
         encode(CAPTIONS, name="clip_vit_l", weights="hub", model=model)
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    snapshot = tmp_path / f"models--{place}" / "snapshots" / commit
+    at = "0123456789abcdef0123456789abcdef01234567"
+    snapshot = tmp_path / f"models--{place}" / "snapshots" / at
     snapshot.mkdir(parents=True)
     refs = snapshot.parents[1] / "refs"
     refs.mkdir()
-    (refs / "main").write_text(commit)
+    (refs / "main").write_text(at)
     state = load_file(saved[0] / WEIGHTS)
     (torch.save if name.endswith(".bin") else save_file)(state, snapshot / name)
     assert available("clip_vit_l", "hub", model) is None
+    assert commit("clip_vit_l", "hub", model) == at
+    assert commit("minilm", "package") is None
     t = encode(CAPTIONS, name="clip_vit_l", weights="hub", model=model)
     assert torch.allclose(t, oracle(saved[1], CAPTIONS), atol=1e-5) == model.endswith("openai")
 

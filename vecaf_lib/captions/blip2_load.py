@@ -2,15 +2,13 @@
 
 import json
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import Blip2ForConditionalGeneration, Blip2Processor
-from transformers.utils import logging
 
+from vecaf_lib.encoders._quiet import quiet
 from vecaf_lib.errors import BadInput
 
 
@@ -33,7 +31,7 @@ def load(folder: Path, *, dtype: torch.dtype, device: torch.device) -> tuple[Any
             "'blip-2'."
         )
     try:
-        with _quiet(), torch.random.fork_rng(devices=[]):
+        with quiet(), torch.random.fork_rng(devices=[]):
             processor = Blip2Processor.from_pretrained(folder, local_files_only=True)
             model, report = Blip2ForConditionalGeneration.from_pretrained(
                 folder,
@@ -86,17 +84,3 @@ def _give_image_tokens(folder: Path, processor: Any, model: Any) -> None:
             f"in its config and {token} in its tokenizer, of {rows} tokens; use a copy of the "
             "hub's present revision."
         )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bar, which in a notebook is a widget of another id each time, nor a report."""
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

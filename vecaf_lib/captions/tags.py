@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from vecaf_lib.captions import photo
-from vecaf_lib.captions._types import Count, Pixels, Precision
+from vecaf_lib.captions._types import Count, Pixels
 from vecaf_lib.captions.captioner import Captioner, Images, evenly
 from vecaf_lib.captions.nouns import class_nouns, with_article
 from vecaf_lib.encoders.vision import load_backbone, memory_format
 from vecaf_lib.encoders.weights import weights_available, weights_identity
 from vecaf_lib.errors import BadInput
+from vecaf_lib.precision import Precision, autocast
 
 
 class TagCaptioner(Captioner):
@@ -87,7 +88,7 @@ class TagCaptioner(Captioner):
         """One sentence an image, [b], never empty."""
         device = self._mean.device
         pixels = (_resize(images.to(device), self._size) - self._mean) / self._std
-        with torch.autocast(device.type, torch.bfloat16, enabled=self._precision == "bfloat16"):
+        with autocast(device, self._precision):
             scores = self._model(pixels.contiguous(memory_format=memory_format(self._model)))
         # spare classes, because two of ImageNet's may bear one name (crane: the bird, the machine)
         ranked = scores.float().topk(min(2 * self._top, scores.shape[1])).indices  # (b, 2 top)

@@ -177,7 +177,7 @@ def _fetch(batch: int, e: Tensor, file: RowsFile) -> tuple[int, Float32[np.ndarr
         at = file.rows(batch)
         raise BadInput(
             f"{file.path}: embeddings of images {at.start} to {at.stop - 1} are not finite; check "
-            "vision.weights, or set vision.precision to float32."
+            "vision.weights, or set compute.precision to float32."
         )
     return batch, rows
 

@@ -4,21 +4,29 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from vecaf_lib.encoders.text_download import download
-from vecaf_lib.encoders.text_files import available, locate
+from vecaf_lib.encoders.text_files import available, commit, locate
 from vecaf_lib.encoders.text_pooling import batches_by_length, padded
 from vecaf_lib.encoders.text_registry import TEXT_ENCODERS, text_encoder_kind
 from vecaf_lib.errors import BadInput
+from vecaf_lib.precision import Precision, autocast
 
-__all__ = ["TEXT_ENCODERS", "available", "download", "encode", "load_text_encoder", "width_of"]
+__all__ = [
+    "TEXT_ENCODERS",
+    "available",
+    "commit",
+    "download",
+    "encode",
+    "load_text_encoder",
+    "width_of",
+]
 
-Precision = Literal["float32", "bfloat16"]
 LEAST_TOKENS = 3  # a beginning, an end, and one between
 
 
@@ -156,11 +164,10 @@ def encode(
             stacklevel=2,
         )
     batches = batches_by_length([len(row) for row in ids], batch_size)
-    half = torch.autocast(torch.device(device).type, torch.bfloat16, precision == "bfloat16")
     parts = []
     for batch in bar(batches) if bar else batches:
         tokens, real = padded([ids[index] for index in batch])  # (b, t), (b, t)
-        with half:
+        with autocast(device, precision):
             parts.append(encoder.embed(tokens, real, pooling).float())  # (b, d_text)
     computed = torch.cat(parts)
     distinct = torch.empty_like(computed)

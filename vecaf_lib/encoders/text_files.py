@@ -71,6 +71,21 @@ def available(
     return None
 
 
+def commit(
+    name: str, weights: str, model: str | None = None, revision: str | None = None
+) -> str | None:
+    """Commit at which the hub's files of the encoder ``name`` were fetched, None for any other.
+
+    Raises:
+        BadInput: as ``locate``.
+    """
+    if weights != "hub" or text_encoder_kind(name).source == "hashing":
+        return None
+    place = locate(name, weights, model, revision)
+    chain = (place, *place.parents)  # .../snapshots/<commit>[/<file>]
+    return next((path.name for path in chain if path.parent.name == "snapshots"), None)
+
+
 def on_hub(kind: TextEncoderKind, model: str) -> tuple[str, tuple[str, ...]]:
     """Repository on the hub, and what its weights may be called, the best first."""
     if kind.source == "open_clip":

@@ -1,8 +1,7 @@
 """Language encoders of the transformers library: BERT, the encoder of mT5, GPT-2."""
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, BertModel, GPT2Model, MT5EncoderModel
-from transformers.utils import logging
 
+from vecaf_lib.encoders._quiet import quiet
 from vecaf_lib.encoders.text_checkpoint import refuse_unfit
 from vecaf_lib.encoders.text_pooling import POOLINGS
 from vecaf_lib.encoders.text_registry import TextEncoderKind
@@ -33,7 +32,7 @@ class TransformersEncoder:
     """A tokenizer and a model of the transformers library, frozen, in float32."""
 
     def __init__(self, kind: TextEncoderKind, folder: Path, device: torch.device) -> None:
-        with _silent(), torch.random.fork_rng(devices=[]):
+        with quiet(), torch.random.fork_rng(devices=[]):
             config = _read("configuration", folder, AutoConfig)
             if config.model_type != kind.model_type:
                 raise BadInput(
@@ -95,17 +94,3 @@ def _read(what: str, folder: Path, loader: Any, **options: Any) -> Any:
     except Exception as error:  # a damaged file raises many kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadInput(f"text.weights: {folder} has no readable {what} ({reason}).") from error
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """No bar (in a notebook it is a widget, of another id each time) and no report of keys."""
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 from unittest.mock import patch
 
 import timm
@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from vecaf_lib.encoders.state_dict import classifiers, fit, read_state
 from vecaf_lib.encoders.weights import known_model, weights_file
 from vecaf_lib.errors import BadInput
-
-Precision = Literal["float32", "bfloat16"]
+from vecaf_lib.precision import Precision, autocast
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class PVM(nn.Module):
         super().__init__()
         if precision not in get_args(Precision):
             raise BadInput(
-                f"vision.precision: {precision!r} is unknown; known are "
+                f"compute.precision: {precision!r} is unknown; known are "
                 f"{', '.join(get_args(Precision))}."
             )
         self.backbone = backbone
@@ -111,9 +110,7 @@ class PVM(nn.Module):
 
     def autocast(self) -> torch.autocast:
         """The context in which the backbone runs."""
-        return torch.autocast(
-            self.mean.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"
-        )
+        return autocast(self.mean.device, self.precision)
 
     def embed(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
         """Penultimate embedding e of each image, after the model's own mean and std.

@@ -15,6 +15,7 @@ import torch
 
 from vecaf_lib import captions, settings
 from vecaf_lib.datasets import ImageSet, load_lazily
+from vecaf_lib.datasets.file_images import FileImages
 from vecaf_lib.encoders import text
 from vecaf_lib.encoders.vision import own_config, width_of
 from vecaf_lib.encoders.weights import weights_available
@@ -55,7 +56,7 @@ def check(profile: settings.Settings, *, data: Path, results: Path) -> Iterator[
     if pool is not None:
         yield _finding("budgets", lambda: _budgets(profile, len(pool)))
         if _finding("vision model", lambda: own_config(profile.vision.name).interpolation).there:
-            yield _finding("disk", lambda: _disk(profile, len(pool), results))
+            yield _finding("disk", lambda: _disk(profile, pool, results))
     yield _finding("memory", lambda: _memory(profile))
     yield _finding("processor", lambda: _device(profile))
 
@@ -113,10 +114,13 @@ def _budgets(profile: settings.Settings, size: int) -> str:
     return ", ".join(f"{ratio:g} % is {budget_of(ratio, size):,}" for ratio in ratios)
 
 
-def _disk(profile: settings.Settings, size: int, results: Path) -> str:
+def _disk(profile: settings.Settings, pool: ImageSet, results: Path) -> str:
     widths = width_of(profile.vision.name) + text.width_of(profile.text.name, profile.text.width)
     runs = len(profile.run_methods) * len(profile.seeds) * RUN_FILES
-    needed = 2 * size * widths * 4 + runs  # twice: DVC keeps a copy in its cache
+    needed = 2 * len(pool) * widths * 4 + runs  # twice: DVC keeps a copy in its cache
+    pixels = torch.Size(pool.images.shape).numel()
+    if isinstance(pool.images, FileImages) and pixels <= profile.dataset.memory_gib * GIB:
+        needed += pixels  # decoded once, into data/generated/decoded
     free = shutil.disk_usage(results).free
     if needed > free:
         raise BadInput(

@@ -21,6 +21,7 @@ from vecaf_lib.captions import (
 from vecaf_lib.datasets import load
 from vecaf_lib.distribution import rank_and_size, use_device
 from vecaf_lib.encoders.extract import encode_into, extract
+from vecaf_lib.encoders.text import commit
 from vecaf_lib.encoders.vision import PVM, load_backbone
 from vecaf_lib.encoders.weights import weights_identity
 from vecaf_lib.files import read_json, sha256_file
@@ -105,7 +106,12 @@ def embed(
     known = read_json(Path(inputs))
     sentences = read_captions(Path(captions), pool.ids)
     with progress.bar(len(pool), "captions") as bar:
-        identity = {"captions": sha256_file(Path(captions)), "own weights": known["text"]}
+        where = {key: text[key] for key in ("name", "weights", "model", "revision")}
+        identity = {
+            "captions": sha256_file(Path(captions)),
+            "own weights": known["text"],
+            "commit": commit(**where),
+        }
         encode_into(
             sentences, Path(text_output), identity=identity, bar=bar.update, device=device, **text
         )

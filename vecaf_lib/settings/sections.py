@@ -16,7 +16,7 @@ from vecaf_lib.cea import Form, Scope
 from vecaf_lib.distribution import Device
 from vecaf_lib.encoders.bridge import Kind
 from vecaf_lib.encoders.text_registry import TEXT_ENCODERS
-from vecaf_lib.encoders.vision import Precision
+from vecaf_lib.precision import Precision
 from vecaf_lib.probe import FirstLosses
 from vecaf_lib.selection import names
 from vecaf_lib.settings.errors import known
