@@ -143,6 +143,10 @@ def test_equal_files_within_a_split_are_told(split: Path) -> None:
     pair = r"same bytes, 1 times: test/cat/a\.png = test/cat/b\.png\."
     with pytest.warns(UserWarning, match=pair):
         every_split(split)
+    for number in range(4):
+        (split / "test" / "cat" / f"c{number}.png").write_bytes(b"x" + data)
+    with pytest.warns(UserWarning, match=r"b\.png = test/cat/c0\.png = 3 others\."):
+        every_split(split)
 
 
 def test_equal_files_in_two_splits_are_refused(split: Path) -> None:

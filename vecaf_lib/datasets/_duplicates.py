@@ -11,7 +11,7 @@ from pathlib import Path
 from vecaf_lib.datasets.file_images import in_threads
 from vecaf_lib.errors import BadInput
 
-NAMED = 3  # groups of equal files that a sentence names
+NAMED = 3  # groups of equal files that a sentence names, and files of a group
 
 
 def duplicates(root: Path, files: Sequence[str]) -> list[tuple[str, ...]]:
@@ -56,7 +56,8 @@ def refuse_shared(root: Path, splits: Mapping[str, Sequence[str]]) -> None:
     shared = [group for group in groups if len({split_of[file] for file in group}) > 1]
     if shared:
         named = "; ".join(
-            " = ".join(f"{file} ({split_of[file]})" for file in group) for group in shared[:NAMED]
+            _equal([f"{file} ({split})" for split, file in _one_of_each_first(group, split_of)])
+            for group in shared[:NAMED]
         )
         raise BadInput(
             f"{root} has the same bytes in two splits, {len(shared):,} times: {named}"
@@ -68,11 +69,23 @@ def refuse_shared(root: Path, splits: Mapping[str, Sequence[str]]) -> None:
 def warn_of(root: Path, groups: Sequence[tuple[str, ...]]) -> None:
     """Warn that these files have the same bytes, if there are any."""
     if groups:
-        named = "; ".join(" = ".join(group) for group in groups[:NAMED])
+        named = "; ".join(map(_equal, groups[:NAMED]))
         warnings.warn(
             f"{root} has files with the same bytes, {len(groups):,} times: {named}{_more(groups)}.",
             stacklevel=2,
         )
+
+
+def _equal(files: Sequence[str]) -> str:
+    more = f" = {len(files) - NAMED:,} others" if len(files) > NAMED else ""
+    return " = ".join(files[:NAMED]) + more
+
+
+def _one_of_each_first(group: Sequence[str], split_of: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(split, file) of a group, led by the first file of each split, so that the cut shows it."""
+    pairs = [(split_of[file], file) for file in group]
+    heads = list({split: (split, file) for split, file in reversed(pairs)}.values())[::-1]
+    return [*heads, *(pair for pair in pairs if pair not in heads)]
 
 
 def _more(groups: Sequence[tuple[str, ...]]) -> str:
