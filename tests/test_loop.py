@@ -18,11 +18,12 @@ from vecaf_lib.cea import Augmentation
 from vecaf_lib.datasets import ImageSet
 from vecaf_lib.encoders.vision import PVM
 from vecaf_lib.errors import BadInput
+from vecaf_lib.evaluation import measure
 from vecaf_lib.loop import active_finetuning
 from vecaf_lib.official import OfficialAugmentation
 from vecaf_lib.seeding import generator
 from vecaf_lib.selection import Pool, load
-from vecaf_lib.training import Recipe, accuracy
+from vecaf_lib.training import Recipe
 
 POOL, BUDGET, STEPS, LOOPS = 40, 8, 7, 3
 CLASSES = ("a", "b", "c")
@@ -33,7 +34,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "topk_loss": {},
     "ods": FAST
     | {"ensemble": 2, "iterations": 20, "loss_power": 50.0},  # losses differ little here
-    "ods_official": FAST | {"ensemble": 3},
+    "ods_official": FAST | {"ensemble": 3, "iterations": 20, "weight": "exp"},
 }
 RECIPE = Recipe(steps=STEPS, batch_size=4, learning_rate=0.05, evaluate_every=3, shift=1)
 
@@ -101,8 +102,8 @@ def test_the_record_of_a_run(method: str, cea: bool) -> None:
     assert result["steps"] == len(result["train_loss"]) == STEPS
     assert [point["step"] for point in result["curve"]] == [3, 6, 7]
     assert result["validation_accuracy"] == result["curve"][-1]["validation_accuracy"]
-    assert result["validation_accuracy"] == accuracy(pvm, VALIDATION)  # of the last step
-    assert result["test_accuracy"] == accuracy(pvm, TEST)
+    assert result["validation_accuracy"] == measure(pvm, VALIDATION)["accuracy"]  # of the last step
+    assert result["test_accuracy"] == measure(pvm, TEST)["accuracy"]
     assert [told["loop"] for told in result["loops"]] == [1, 2, 3]
     label_of = dict(zip(TRAIN.ids, TRAIN.labels.tolist(), strict=True))
     for told in result["loops"]:
@@ -167,14 +168,14 @@ def test_loops_share_the_steps_and_each_trains_on_its_own_choice(
 
 def test_the_test_split_is_looked_at_once_and_last(monkeypatch: pytest.MonkeyPatch) -> None:
     looked = []
-    measure = loop_module.accuracy
+    measure = loop_module.measure
 
-    def spy(pvm: PVM, data: ImageSet) -> float:
+    def spy(pvm: PVM, data: ImageSet, *objective: Any) -> dict[str, float]:
         looked.append(data.ids[0])
-        return measure(pvm, data)
+        return measure(pvm, data, *objective)
 
-    monkeypatch.setattr(loop_module, "accuracy", spy)
-    monkeypatch.setattr(training, "accuracy", spy)
+    monkeypatch.setattr(loop_module, "measure", spy)
+    monkeypatch.setattr(training, "measure", spy)
     run()
     assert looked == ["validation-0"] * 3 + ["test-0"]
 

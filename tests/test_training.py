@@ -14,7 +14,7 @@ from torch import Tensor
 from vecaf_lib.datasets import ImageSet
 from vecaf_lib.encoders.vision import PVM
 from vecaf_lib.errors import BadInput
-from vecaf_lib.evaluation import accuracy, look
+from vecaf_lib.evaluation import look, measure
 from vecaf_lib.training import Finetuner, Recipe, set_training
 
 CLASSES = ("circle", "line", "dot")
@@ -118,7 +118,7 @@ def test_batch_norm_statistics(frozen: bool) -> None:
 
 def test_training_mode_returns_after_each_evaluation() -> None:
     pvm = make_pvm()
-    accuracy(pvm, VALIDATION)
+    measure(pvm, VALIDATION)
     assert not any(module.training for module in pvm.modules())
     set_training(pvm, freeze_batchnorm_statistics=True)
     norms = [m for m in pvm.modules() if isinstance(m, torch.nn.BatchNorm2d)]
@@ -132,8 +132,8 @@ def test_training_mode_returns_after_each_evaluation() -> None:
 def test_a_loss_without_a_number_is_told(monkeypatch: pytest.MonkeyPatch, loss: float) -> None:
     calls = iter([1.0, loss])
     monkeypatch.setattr(
-        "vecaf_lib.training.cross_entropy",
-        lambda scores, *_, **__: scores.sum() * 0 + next(calls),
+        "vecaf_lib.objective.cross_entropy",
+        lambda scores, *_, **__: scores.sum(1) * 0 + next(calls),
     )
     finetuner = Finetuner(make_pvm(), make_recipe(3), loops=1, seed=0)
     sentence = (
@@ -198,11 +198,11 @@ def test_accuracy_is_the_share_of_right_answers_in_percent() -> None:
     pvm, data = make_pvm(), make_images(9)
     _, scores = look(pvm, data.images)
     right = sum(int(row.argmax() == label) for row, label in zip(scores, data.labels, strict=True))
-    assert accuracy(pvm, data) == pytest.approx(100 * right / 9)
+    assert measure(pvm, data)["accuracy"] == pytest.approx(100 * right / 9)
     with torch.no_grad():
         pvm.classifier.weight.zero_()
         pvm.classifier.bias.copy_(torch.tensor([0.0, 1.0, 0.0]))
-    assert accuracy(pvm, data) == pytest.approx(100 / 3)
+    assert measure(pvm, data)["accuracy"] == pytest.approx(100 / 3)
 
 
 def test_it_learns_what_is_easy() -> None:
@@ -210,7 +210,7 @@ def test_it_learns_what_is_easy() -> None:
     finetuner = Finetuner(pvm, make_recipe(30, batch_size=12, learning_rate=0.05), loops=1, seed=0)
     finetuner.finetune(pool, VALIDATION, loop=0)
     assert finetuner.train_loss[-1] < 0.5 * finetuner.train_loss[0]
-    assert accuracy(pvm, make_images(30, seed=2)) > 90
+    assert measure(pvm, make_images(30, seed=2))["accuracy"] > 90
 
 
 def test_gradients_are_clipped() -> None:

@@ -12,12 +12,13 @@ from torch import Tensor
 from vecaf_lib.cea import Augmentation
 from vecaf_lib.datasets.images import ImageSet
 from vecaf_lib.encoders.vision import PVM
-from vecaf_lib.evaluation import accuracy
-from vecaf_lib.observation import describe, observe
+from vecaf_lib.evaluation import measure
+from vecaf_lib.loss_prediction import LossPredictor
+from vecaf_lib.objective import MULTI_CLASS, Objective
+from vecaf_lib.observation import describe, observe, show_pool
 from vecaf_lib.official import OfficialAugmentation
 from vecaf_lib.probe import FirstLosses
 from vecaf_lib.seeding import generator
-from vecaf_lib.selection import Pool
 from vecaf_lib.training import Finetuner, Recipe
 
 
@@ -38,6 +39,9 @@ def active_finetuning(
     first_losses: FirstLosses = "uniform",
     first_embeddings: Tensor | None = None,
     accumulate: bool = False,
+    objective: Objective = MULTI_CLASS,
+    predictor: LossPredictor | None = None,
+    cold_start: bool = False,
 ) -> dict[str, Any]:
     """Finetune ``pvm`` on selections of ``budget`` samples of ``train`` and report on it.
 
@@ -60,30 +64,41 @@ def active_finetuning(
         first_embeddings: e_i (N x d) of the pretrained model, if they are at hand; saves the first
             loop's pass over the pool.
         accumulate: finetune on all selections so far, not on the fresh one alone (not the paper's).
+        objective: L, multi-class or 1-vs-all.
+        predictor: a rival's loss predictor, finetuned along.
+        cold_start: the method can only choose at random at first; its single run is then the
+            selection of the second loop.
 
     Returns:
         JSON-able results: last-step test accuracy in percent, curves, and what each loop chose.
     """
-    finetuner = Finetuner(pvm, recipe, loops=loops, seed=seed)
+    finetuner = Finetuner(
+        pvm, recipe, loops=loops, seed=seed, objective=objective, predictor=predictor
+    )
     wanted = needs | {"embeddings"} if cea else needs
-    chosen, told = torch.empty(0, dtype=torch.int64), []
+    chosen = labelled = torch.empty(0, dtype=torch.int64)
+    told: list[dict[str, Any]] = []
     record: dict[str, Any]
     for loop in range(loops):  # line 1
-        asked = wanted if loop == 0 or multi_run or cea else frozenset()
+        selects = multi_run or loop <= cold_start
+        asked = wanted if selects or cea else frozenset()
         first, known = (first_losses, first_embeddings) if loop == 0 else (None, None)
-        seen = observe(finetuner.pvm, train, asked, first=first, known=known)
+        seen = observe(finetuner, train, asked, first=first, known=known)
         e, record = seen.embeddings, {}
-        if loop == 0 or multi_run:
+        if selects:
             visible = cea.pool(e) if cea and e is not None else e
-            pool = Pool(len(train), embeddings=visible, losses=seen.losses)
+            pool = show_pool(finetuner.pvm, train, needs, seen, visible, labelled)
             stream = generator(seed, "selection", loop)
             fresh = select(pool, budget, generator=stream, record=record)  # lines 2 and 3
-            chosen = torch.cat([chosen, fresh]).unique() if accumulate and loop else fresh
+            labelled = torch.cat([labelled, fresh]).unique()
+            chosen = labelled if accumulate and loop else fresh
         lift = cea.fit(e, chosen) if cea and e is not None else None  # lines 4 to 7
         finetuner.finetune(train.subset(chosen), validation, loop=loop, lift=lift)  # 8 to 13
         told.append(describe(loop, seen, train, chosen, record, cea))
+    tested = measure(finetuner.pvm, test, objective)  # line 15
     return finetuner.report() | {
         "budget": budget,
-        "test_accuracy": accuracy(finetuner.pvm, test),  # line 15
+        "test_accuracy": tested["accuracy"],
+        "test": tested,
         "loops": told,
     }

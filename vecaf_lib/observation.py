@@ -1,15 +1,17 @@
 """What the present model knows of the pool, and what a loop leaves on record."""
 
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jaxtyping import Float, Int64
 from torch import Tensor, nn, ones
-from torch.nn.functional import cross_entropy
 
 from vecaf_lib.datasets.images import ImageSet
-from vecaf_lib.evaluation import classify, look
+from vecaf_lib.evaluation import classify, look, predicted_losses
 from vecaf_lib.probe import FirstLosses, linear_probe_losses
+from vecaf_lib.selection._pool import Pool
+from vecaf_lib.training import Finetuner
 
 
 @dataclass(frozen=True)
@@ -17,49 +19,87 @@ class Observation:
     """Embeddings (N x d) and losses (N) under the present weights, as far as they were asked for.
 
     Attributes:
+        predicted_losses: a loss predictor's word (N); None while it is untrained.
         losses_from: ``uniform``, ``linear_probe`` or ``classifier``; None without losses.
     """
 
     embeddings: Float[Tensor, "n d"] | None = None
     losses: Float[Tensor, " n"] | None = None
     losses_from: str | None = None
+    predicted_losses: Float[Tensor, " n"] | None = None
 
 
 def observe(
-    pvm: nn.Module,
+    model: Finetuner,
     data: ImageSet,
     needs: frozenset[str],
     *,
     first: FirstLosses | None = None,
     known: Float[Tensor, "n d"] | None = None,
 ) -> Observation:
-    """One pass over the pool in evaluation mode, without augmentation; none if nothing is needed.
+    """A pass over the pool in evaluation mode, without augmentation; none if nothing is needed.
 
     Args:
-        pvm: f(.; w).
+        model: f(.; w) with its objective and, for ``predicted_losses``, its loss predictor.
         data: the pool; its labels are read only if ``needs`` names the losses.
-        needs: ``embeddings`` and/or ``losses``.
+        needs: of ``embeddings``, ``losses`` and ``predicted_losses``; other names need no pass.
         first: in the first loop, what stands for the losses of a classifier that is still random:
             ``uniform`` (all equal), ``linear_probe`` (closed form, from the labels) or
             ``classifier`` (the random classifier's own). None in later loops.
         known: embeddings under the present weights, where they were computed before; then there
             is no pass.
     """
-    if not needs:
+    if "predicted_losses" in needs and model.predictor is not None and first is None:
+        told = predicted_losses(model.pvm, model.predictor, data.images)
+        seen = observe(model, data, needs - {"predicted_losses"}, known=known)
+        return replace(seen, predicted_losses=told)
+    if not needs & {"embeddings", "losses"}:
         return Observation()
     if known is None:
-        embeddings, scores = look(pvm, data.images)
+        embeddings, scores = look(model.pvm, data.images)
     else:
-        embeddings, scores = known, classify(pvm, known)
+        embeddings, scores = known, classify(model.pvm, known)
     if "losses" not in needs:
         return Observation(embeddings)
     if first == "uniform":
         return Observation(embeddings, ones(len(data)), "uniform")
     if first == "linear_probe":
-        losses = linear_probe_losses(embeddings, data.labels, classes=len(data.class_names))
+        labels, classes = model.objective.classes(data.labels, len(data.class_names))
+        losses = linear_probe_losses(embeddings, labels, classes=classes)
         return Observation(embeddings, losses, "linear_probe")
-    losses = cross_entropy(scores, data.labels, reduction="none")
+    losses = model.objective.losses(scores, data.labels)
     return Observation(embeddings, losses, "classifier")
+
+
+def show_pool(
+    pvm: nn.Module,
+    train: ImageSet,
+    needs: frozenset[str],
+    seen: Observation,
+    visible: Float[Tensor, "n d"] | None,
+    labelled: Int64[Tensor, " k"],
+) -> Pool:
+    """What a method is told of the pool: only what it names in ``needs``.
+
+    Args:
+        pvm: f(.; w), whose classifier may be asked for.
+        train: the pool.
+        needs: the method's ``NEEDS``.
+        seen: from ``observe``.
+        visible: the embeddings as selection sees them, augmented or not.
+        labelled: all samples chosen in earlier loops; of no others are labels told.
+    """
+    classifier: Any = getattr(pvm, "module", pvm).classifier
+    known = {
+        "embeddings": visible,
+        "losses": seen.losses,
+        "predicted_losses": seen.predicted_losses,
+        "images": train.images,
+        "labelled": labelled,
+        "labels": train.labels[labelled],
+        "classifier": deepcopy(classifier).cpu().requires_grad_(False),
+    }
+    return Pool(len(train), **{name: value for name, value in known.items() if name in needs})
 
 
 def describe(

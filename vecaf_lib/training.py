@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from vecaf_lib.batches import batches, show
 from vecaf_lib.cea import Lift
@@ -15,7 +14,9 @@ from vecaf_lib.datasets.images import ImageSet
 from vecaf_lib.distribution import rank_and_size
 from vecaf_lib.encoders.vision import PVM
 from vecaf_lib.errors import BadInput
-from vecaf_lib.evaluation import accuracy
+from vecaf_lib.evaluation import measure
+from vecaf_lib.loss_prediction import LossPredictor
+from vecaf_lib.objective import MULTI_CLASS, Objective
 from vecaf_lib.seeding import generator
 
 
@@ -56,18 +57,40 @@ class Recipe:
 class Finetuner:
     """The state that lives across loops: model, optimiser, schedule, losses, validation curve."""
 
-    def __init__(self, pvm: PVM, recipe: Recipe, *, loops: int, seed: int):
-        self.recipe, self.seed = recipe, seed
+    def __init__(
+        self,
+        pvm: PVM,
+        recipe: Recipe,
+        *,
+        loops: int,
+        seed: int,
+        objective: Objective = MULTI_CLASS,
+        predictor: LossPredictor | None = None,
+    ):
+        """Make the optimiser.
+
+        Args:
+            pvm: f(.; w).
+            recipe: how to finetune.
+            loops: L.
+            seed: of the run.
+            objective: L(., .) that is minimised.
+            predictor: trained beside the model, by the same optimiser, to rank its losses.
+        """
+        self.recipe, self.seed, self.objective = recipe, seed, objective
         self.ends = [recipe.steps * (loop + 1) // loops for loop in range(loops)]  # exact budget
         self.accelerator = Accelerator()
+        parameters = [*pvm.parameters(), *(predictor.parameters() if predictor else ())]
         sgd = torch.optim.SGD(
-            pvm.parameters(),
+            parameters,
             lr=recipe.learning_rate,
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
             fused=True,
         )
         self.pvm, self.optimizer = self.accelerator.prepare(pvm, sgd)
+        self.predictor = None if predictor is None else self.accelerator.prepare(predictor)
+        self.depths = 0 if predictor is None else predictor.depths
         self.train_loss: list[float] = []
         self.curve: list[dict[str, float]] = []
 
@@ -110,10 +133,16 @@ class Finetuner:
                     group["lr"] = self._learning_rate(step, loop)
                 at, images = next(shown)
                 move: Any = None if lift is None else lambda e, at=at: lift(e, at)
-                scores = self.pvm(images.to(device), move)
+                scores = self.pvm(images.to(device), move, self.depths)
+                scores, maps = scores if self.depths else (scores, [])
                 target = chosen.labels[at].to(device)
-                loss = cross_entropy(scores, target, label_smoothing=recipe.label_smoothing)
+                losses = self.objective.losses(
+                    scores, target, label_smoothing=recipe.label_smoothing
+                )
+                loss = losses.mean()
                 self._record(loss)
+                if self.predictor is not None:
+                    loss = loss + self._ranking(maps, losses, step)
                 self.optimizer.zero_grad()
                 self.accelerator.backward(loss)
                 if recipe.clip_norm is not None:
@@ -121,8 +150,19 @@ class Finetuner:
                 self.optimizer.step()
                 done = step + 1
                 if done % recipe.evaluate_every == 0 or done == recipe.steps:
-                    point = {"step": done, "validation_accuracy": accuracy(self.pvm, validation)}
-                    self.curve.append(point)
+                    self._validate(done, validation)
+
+    def _ranking(self, maps: list[Tensor], losses: Tensor, step: int) -> Tensor:
+        """What the loss predictor's error adds to the loss; this process ranks its own part."""
+        inner: Any = getattr(self.predictor, "module", self.predictor)
+        if step >= inner.detach_after * self.recipe.steps:
+            maps = [part.detach() for part in maps]
+        told = self.predictor(maps)  # type: ignore[misc]
+        return inner.weight * inner.ranking_loss(told, losses.detach())
+
+    def _validate(self, step: int, validation: ImageSet) -> None:
+        told = measure(self.pvm, validation, self.objective)["accuracy"]
+        self.curve.append({"step": step, "validation_accuracy": told})
 
     def _dropout_seed(self, loop: int) -> int:
         """Of this process: each drops other units."""

@@ -20,7 +20,7 @@ from vecaf_lib.captions.nouns import class_nouns, with_article
 from vecaf_lib.encoders.vision import load_backbone, memory_format
 from vecaf_lib.encoders.weights import weights_available, weights_identity
 from vecaf_lib.errors import BadInput
-from vecaf_lib.precision import Precision, autocast
+from vecaf_lib.precision import AnyPrecision, autocast, resolve
 
 
 class TagCaptioner(Captioner):
@@ -33,7 +33,7 @@ class TagCaptioner(Captioner):
         image_size: what the classifier is shown, in pixels: images are resized to it (bicubic);
             None: as they come.
         top: how many classes are named.
-        precision: of the classifier's arithmetic.
+        precision: of the classifier's arithmetic; ``auto``: see ``vecaf_lib.precision``.
         device: where it runs.
 
     Raises:
@@ -48,7 +48,7 @@ class TagCaptioner(Captioner):
         weights: str = "package",
         image_size: Pixels | None = None,
         top: Count = 3,
-        precision: Precision = "float32",
+        precision: AnyPrecision = "float32",
         device: str | torch.device = "cpu",
     ) -> None:
         self._size = image_size or int(pool_images.shape[-1])
@@ -66,7 +66,7 @@ class TagCaptioner(Captioner):
             255.0 * torch.tensor(cfg[name], device=device).view(1, 3, 1, 1)  # type: ignore[index]
             for name in ("mean", "std")
         )
-        self._top, self._precision = top, precision
+        self._top, self._precision = top, resolve(device, precision)
         self._thresholds = photo.fit(evenly(pool_images))
         self._record = {
             "captioner": "tags",
@@ -74,7 +74,7 @@ class TagCaptioner(Captioner):
             "weights_sha256": digest,
             "image_size": self._size,
             "top": top,
-            "precision": precision,
+            "precision": self._precision,
             "thresholds": {name: list(pair) for name, pair in self._thresholds.items()},
             "versions": {"timm": timm.__version__, "torch": torch.__version__.split("+")[0]},
         }

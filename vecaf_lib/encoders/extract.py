@@ -16,6 +16,7 @@ from vecaf_lib.encoders.text import encode
 from vecaf_lib.encoders.vision import PVM
 from vecaf_lib.errors import BadInput
 from vecaf_lib.files import sha256_json
+from vecaf_lib.precision import resolve
 
 CAPTIONS_AT_ONCE = 4096  # encoded together, so that like lengths meet; what a kill costs at most
 
@@ -100,6 +101,7 @@ def encode_into(
     """
     width = encode(captions[:1], device=device, **encoder).shape[1]
     settings = {"identity": dict(identity), "encoder": encoder, "width": width}
+    settings["precision"] = resolve(device, encoder.get("precision", "float32"))
 
     def parts(
         file: RowsFile, batches: Sequence[int]

@@ -5,7 +5,6 @@ from typing import Any
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from vecaf_lib.encoders.vision import PVM
 from vecaf_lib.errors import BadInput
 
 
@@ -30,16 +29,17 @@ def features(
     Raises:
         BadInput: the model cannot give feature maps, or not so many.
     """
-    if isinstance(model, PVM):
-        with model.autocast():
-            maps, embedding = _forward(model.backbone, model.pixels(images), count)
+    if hasattr(model, "backbone"):
+        pvm: Any = model
+        with pvm.autocast():
+            maps, embedding = _forward(pvm.backbone, pvm.pixels(images), count)
         return [part.float() for part in maps], embedding.float()
     return _forward(model, images, count)
 
 
 def feature_widths(model: nn.Module, count: int = 4) -> list[int]:
     """Channels of each map that ``features`` gives."""
-    backbone: Any = model.backbone if isinstance(model, PVM) else model
+    backbone: Any = getattr(model, "backbone", model)
     return [int(backbone.feature_info[index]["num_chs"]) for index in depths(backbone, count)]
 
 

@@ -15,7 +15,7 @@ from vecaf_lib.encoders.text_files import available, commit, locate
 from vecaf_lib.encoders.text_pooling import batches_by_length, padded
 from vecaf_lib.encoders.text_registry import TEXT_ENCODERS, text_encoder_kind
 from vecaf_lib.errors import BadInput
-from vecaf_lib.precision import Precision, autocast
+from vecaf_lib.precision import AnyPrecision, autocast, resolve
 
 __all__ = [
     "TEXT_ENCODERS",
@@ -105,7 +105,7 @@ def encode(
     batch_size: int = 64,
     width: int = 768,
     seed: int = 0,
-    precision: Precision = "float32",
+    precision: AnyPrecision = "float32",
     device: str | torch.device = "cpu",
     bar: Callable[[list[Any]], Iterable[Any]] | None = None,
 ) -> Float[Tensor, "n d_text"]:
@@ -125,7 +125,7 @@ def encode(
         batch_size: captions that are computed together.
         width: of the embeddings of ``hashed``; no other encoder looks at it.
         seed: of the words' vectors of ``hashed``.
-        precision: of the encoder's arithmetic.
+        precision: of the encoder's arithmetic; ``auto``: see ``vecaf_lib.precision``.
         device: see there.
         bar: wraps the list of batches, to show progress.
 
@@ -167,7 +167,7 @@ def encode(
     parts = []
     for batch in bar(batches) if bar else batches:
         tokens, real = padded([ids[index] for index in batch])  # (b, t), (b, t)
-        with autocast(device, precision):
+        with autocast(device, resolve(device, precision)):
             parts.append(encoder.embed(tokens, real, pooling).float())  # (b, d_text)
     computed = torch.cat(parts)
     distinct = torch.empty_like(computed)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from vecaf_lib.encoders.features import features
 from vecaf_lib.encoders.state_dict import classifiers, fit, read_state
 from vecaf_lib.encoders.weights import known_model, weights_file
 from vecaf_lib.errors import BadInput
@@ -124,11 +125,18 @@ class PVM(nn.Module):
             return self.backbone.forward_head(features, pre_logits=True).float()  # type: ignore[operator]
 
     def forward(
-        self, images: UInt8[Tensor, "n 3 h w"], lift: Callable[[Tensor], Tensor] | None = None
-    ) -> Float[Tensor, "n c"]:
-        """Class scores; in training ``lift`` augments the embeddings first (equation 9)."""
-        e = self.embed(images)
-        return self.classifier(e if lift is None else lift(e))
+        self,
+        images: UInt8[Tensor, "n 3 h w"],
+        lift: Callable[[Tensor], Tensor] | None = None,
+        depths: int = 0,
+    ) -> Any:
+        """Class scores [n, c]; in training ``lift`` augments the embeddings first (equation 9).
+
+        With ``depths`` a pair: scores, and that many feature maps, see ``features``.
+        """
+        maps, e = features(self, images, depths) if depths else ([], self.embed(images))
+        scores = self.classifier(e if lift is None else lift(e))
+        return (scores, maps) if depths else scores
 
 
 def load_backbone(

@@ -1,10 +1,11 @@
 """What a selector may know of the pool at the moment it is asked."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
 
 from vecaf_lib.errors import BadInput
 
@@ -13,19 +14,32 @@ from vecaf_lib.errors import BadInput
 class Pool:
     """The labelled pool D as the present model sees it; what a method does not need is absent.
 
+    A method names in ``NEEDS`` what it is to be given.
+
     Attributes:
         size: N, the number of samples.
         embeddings: image embeddings e, N x d.
         losses: finetuning losses L(f(x_i; w), y_i) >= 0. Knowing them is knowing the labels, so
             only methods whose ``NEEDS`` names them are given them.
+        predicted_losses: what the method's loss predictor, trained beside f on the chosen samples,
+            says of all; None before the first loop.
+        images: the images themselves, N of them.
+        labelled: indices of all samples chosen in earlier loops, sorted; empty before the first.
+        labels: class indices of ``labelled``, in that order.
+        classifier: copy of the last layer of f(.; w), on the CPU: scores (b x c) of embeddings.
     """
 
     size: int
     embeddings: Float[Tensor, "n d"] | None = None
     losses: Float[Tensor, " n"] | None = None
+    predicted_losses: Float[Tensor, " n"] | None = None
+    images: Any = None
+    labelled: Int64[Tensor, " k"] | None = None
+    labels: Int64[Tensor, " k"] | None = None
+    classifier: nn.Linear | None = None
 
     def __post_init__(self) -> None:
-        for name in ("embeddings", "losses"):
+        for name in ("embeddings", "losses", "predicted_losses"):
             values: Tensor | None = getattr(self, name)
             if values is None:
                 continue
@@ -40,9 +54,9 @@ class Pool:
         if self.losses is not None and bool((self.losses < 0).any()):
             raise BadInput("losses: some are negative; a finetuning loss is 0 or larger.")
 
-    def need(self, name: str) -> Tensor:
+    def need(self, name: str) -> Any:
         """Return what ``name`` holds, or say in one sentence that it is missing."""
-        values: Tensor | None = getattr(self, name)
+        values: Any = getattr(self, name)
         if values is None:
             raise BadInput(f"pool.{name} is absent, and this method of selection needs it.")
         return values

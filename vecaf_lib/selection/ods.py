@@ -27,8 +27,12 @@ NEEDS = frozenset({"embeddings", "losses"})
 
 def loss_distribution(losses: Float[Tensor, " n"], gamma: float) -> Float[Tensor, " n"]:
     """Equation 3: p_L over the pool; uniform when gamma is 0 or when all losses are 0."""
-    p = (losses / losses.max().clamp_min(torch.finfo(losses.dtype).tiny)) ** gamma
-    return p / p.sum() if p.sum() > 0 else torch.full_like(p, 1 / len(p))
+    if gamma == 0 or not bool((losses > 0).any()):
+        return torch.full_like(losses, 1 / len(losses))
+    p = torch.where(losses > 0, losses / losses.max(), 0.0)
+    # 0 ** gamma for a tiny gamma is 0 or 1, as the processor has it
+    p = torch.where(p > 0, p**gamma, 0.0)
+    return p / p.sum()
 
 
 def ods_objective(

@@ -16,7 +16,7 @@ from vecaf_lib.cea import Form, Scope
 from vecaf_lib.distribution import Device
 from vecaf_lib.encoders.bridge import Kind
 from vecaf_lib.encoders.text_registry import TEXT_ENCODERS
-from vecaf_lib.precision import Precision
+from vecaf_lib.precision import AnyPrecision, Precision
 from vecaf_lib.probe import FirstLosses
 from vecaf_lib.selection import names
 from vecaf_lib.settings.errors import known
@@ -91,7 +91,7 @@ class Text(Section):
     batch_size: Count = 64
     width: Count = 768
     seed: Annotated[int, Field(ge=0)] = 0
-    precision: Precision = "float32"
+    precision: AnyPrecision = "float32"
 
     @field_validator("name")
     @classmethod
