@@ -26,6 +26,8 @@ class LossPredictor(nn.Module):
 
     Attributes:
         depths: how many maps it reads.
+        ranking: which ranking loss.
+        margin: xi of the margin ranking loss.
         weight: of its loss beside the objective's.
         detach_after: share of all steps after which its gradient no longer reaches the PVM.
     """
@@ -49,8 +51,11 @@ class LossPredictor(nn.Module):
             ranking: ``margin`` (LearnLoss) or ``logistic`` (TA-VAAL).
             depths: number of maps.
             margin: xi, by which the larger predicted loss must exceed the smaller.
-            weight: see the class.
+            weight: see the class; theirs is 1.
             detach_after: theirs is 120 of 200 epochs.
+
+        Raises:
+            BadInput: the PVM cannot give so many maps.
         """
         super().__init__()
         self.depths, self.weight, self.detach_after = depths, weight, detach_after
@@ -63,7 +68,11 @@ class LossPredictor(nn.Module):
             self.predict = nn.Linear(depths * HIDDEN, 1)
 
     def forward(self, maps: Sequence[Float[Tensor, "b _ _ _"]]) -> Float[Tensor, " b"]:
-        """Predicted losses, on a scale of their own."""
+        """Predicted losses, on a scale of their own: only their order is trained.
+
+        Args:
+            maps: of ``depths`` depths, each b x channels x height x width, see ``features``.
+        """
         pooled = [part.float().mean((2, 3)) for part in maps]  # (b, c) each
         hidden = [layer(p).relu() for layer, p in zip(self.reduce, pooled, strict=True)]
         return self.predict(torch.cat(hidden, 1)).squeeze(1)
@@ -71,14 +80,22 @@ class LossPredictor(nn.Module):
     def ranking_loss(
         self, predicted: Float[Tensor, " b"], losses: Float[Tensor, " b"]
     ) -> Float[Tensor, ""]:
-        """How badly pairs are ranked; of an odd batch the middle image has no partner.
+        """How badly pairs are ranked, image i against image b - 1 - i; a mean over pairs.
 
         Margin: max(0, xi - sign(l_i - l_j) (lhat_i - lhat_j)). Logistic: the cross-entropy of
-        sigmoid(lhat_i - lhat_j) against "l_i is the larger". Means over pairs.
+        sigmoid(lhat_i - lhat_j) against "l_i is the larger". Equal losses cannot be ranked: they
+        give the margin's term no gradient, and the logistic term the target 1/2. The middle image
+        of an odd batch has no partner; a batch of one image gives 0.
+
+        Args:
+            predicted: lhat; gradients flow.
+            losses: l, in nats; taken as constants.
         """
         half = len(predicted) // 2
         said = predicted[:half] - predicted.flip(0)[:half]
-        true = losses[:half] - losses.flip(0)[:half]
+        order = (losses[:half] - losses.flip(0)[:half]).detach().sign()
         if self.ranking == "logistic":
-            return binary_cross_entropy_with_logits(said, (true > 0).to(said))
-        return (self.margin - true.sign() * said).clamp_min(0).mean()
+            terms = binary_cross_entropy_with_logits(said, (order + 1) / 2, reduction="none")
+        else:
+            terms = (self.margin - order * said).clamp_min(0)
+        return terms.sum() / max(1, half)

@@ -61,7 +61,7 @@ def test_other_images_are_others(folder: Path, change: str) -> None:
 
 def test_captions_and_weights_of_ones_own(tmp_path: Path) -> None:
     plain = inputs(smoke(), data=ROOT / "data")
-    assert (plain["captions"], plain["vision"], plain["text"]) == (None, None, None)
+    assert (plain["captions"], plain["vision"], plain["text"]) == (None, {}, {})
     captions, weights, text = (tmp_path / n for n in ("captions.csv", "weights.pth", "text"))
     text.mkdir()
     profile = smoke(

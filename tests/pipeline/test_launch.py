@@ -32,17 +32,19 @@ def work(folder: Path, **changes: Any) -> dict[str, Any]:
     write_captions(
         folder / "captions.jsonl", pool.ids, [f"mark {i % 7}" for i in range(len(pool))], record={}
     )
-    write_json(folder / "inputs.json", {"images": "digits", "text": None})
+    write_json(folder / "inputs.json", {"images": "digits", "text": {}})
     return {
         "dataset": DATASET,
         "vision": {"name": "tf_efficientnet_lite0", "weights": "package"},
         "text": {"name": "hashed", "width": 16},
+        "methods": {},
+        "run_methods": [],
+        "domains": {},
         "compute": COMPUTE,
         "data": str(ROOT / "data"),
         "inputs": str(folder / "inputs.json"),
         "captions": str(folder / "captions.jsonl"),
-        "text_output": str(folder / "text.npy"),
-        "image_output": str(folder / "image.npy"),
+        "output": str(folder),
     } | changes
 
 
@@ -51,7 +53,8 @@ def test_two_processes_write_the_bytes_of_one(tmp_path: Path) -> None:
         folder = tmp_path / str(processes)
         folder.mkdir()
         launch(embed, work(folder), processes=processes)
-    for name, shape in {"image.npy": (1000, 1280), "text.npy": (1000, 16)}.items():
+    for kind, shape in {"image": (1000, 1280), "text": (1000, 16)}.items():
+        (name,) = [path.name for path in (tmp_path / "1").glob(f"{kind}-*.npy")]
         assert np.load(tmp_path / "1" / name).shape == shape
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
 

@@ -47,6 +47,7 @@ def test_what_is_saved_is_loaded(store: RunStore) -> None:
         "ratio": 5.0,
         "loops": 3,
         "seed": 0,
+        "target": "",
     }
     assert content["result"]["loops"][0]["chosen"] == ["digits-0003"]
     assert content["provenance"] == PROVENANCE

@@ -37,7 +37,18 @@ METHOD = {
     "first_losses": "uniform",
     "accumulate": False,
     "cea": {"mode": "paper", "eta": 0.2},
+    "domain": None,
+    "domains": [],
     "grid": [{"ratios": [1.0], "loops": [2], "multi_run": [True, False]}],
+}
+DOMAINS = {
+    "snowy": {
+        "prompt": "It's a snowy day.",
+        "corruption": "snow",
+        "images": "corrupted",
+        "root": None,
+        "severities": [1, 5],
+    }
 }
 
 CHILD = """
@@ -45,7 +56,7 @@ import pickle, sys
 from pathlib import Path
 from vecaf_lib.pipeline.runs import make_runs
 job, wanted = pickle.loads(Path(sys.argv[1]).read_bytes())
-make_runs(job, wanted)
+make_runs({"vecaf": job}, wanted)
 """
 
 
@@ -57,6 +68,7 @@ def make_job(folder: Path, runs: Path, **changes: Any) -> Job:
         "training": TRAINING,
         "method": METHOD,
         "compute": COMPUTE,
+        "domains": DOMAINS,
         "data": ROOT / "data",
         "inputs": Path(folder) / "inputs.json",
         "text": Path(folder) / "text.npy",
@@ -85,7 +97,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reference(folder: Path) -> dict[str, bytes]:
     """The run files of an undisturbed job."""
     runs = folder / "reference"
-    assert make_runs(make_job(folder, runs), wanted()) == 4
+    assert make_runs({"vecaf": make_job(folder, runs)}, wanted()) == 4
     return contents(runs)
 
 
@@ -104,7 +116,7 @@ def performed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of runs that would have been made; nothing is computed."""
     names: list[str] = []
     monkeypatch.setattr(
-        runs_module, "perform", lambda job, provenance, spec: names.append(spec.name)
+        runs_module, "perform", lambda jobs, provenance, spec: names.append(spec.name)
     )
     return names
 
@@ -157,8 +169,8 @@ def test_what_a_run_file_tells(folder: Path, reference: dict[str, bytes]) -> Non
 
 
 def test_finished_runs_are_kept(folder: Path, finished: Path, performed: list[str]) -> None:
-    assert make_runs(make_job(folder, finished), wanted()) == 0
-    assert make_runs(make_job(folder, finished), wanted((0, 1, 2))) == 2
+    assert make_runs({"vecaf": make_job(folder, finished)}, wanted()) == 0
+    assert make_runs({"vecaf": make_job(folder, finished)}, wanted((0, 1, 2))) == 2
     assert sorted(performed) == ["multi-r1-l2-s2", "single-r1-l2-s2"]
 
 
@@ -166,7 +178,7 @@ def test_unfinished_copies_that_a_kill_left_are_removed(
     folder: Path, finished: Path, reference: dict[str, bytes]
 ) -> None:
     (finished / "vecaf" / ".multi-r1-l2-s0.json.x7_k.part").write_text("half a f")
-    assert make_runs(make_job(folder, finished), wanted()) == 0
+    assert make_runs({"vecaf": make_job(folder, finished)}, wanted()) == 0
     assert contents(finished) == reference
 
 
@@ -186,7 +198,7 @@ def test_a_run_file_damaged_by_hand_is_made_again(
     spoilt = damage(path.read_text())
     assert spoilt != path.read_text()
     path.write_text(spoilt)
-    assert make_runs(make_job(folder, finished), wanted()) == 1
+    assert make_runs({"vecaf": make_job(folder, finished)}, wanted()) == 1
     assert performed == ["multi-r1-l2-s0"]
 
 
@@ -194,7 +206,7 @@ def test_a_damaged_run_is_really_the_same_again(
     folder: Path, finished: Path, reference: dict[str, bytes]
 ) -> None:
     (finished / "vecaf" / "single-r1-l2-s1.json").write_text("{}")
-    assert make_runs(make_job(folder, finished), wanted()) == 1
+    assert make_runs({"vecaf": make_job(folder, finished)}, wanted()) == 1
     assert contents(finished) == reference
 
 
@@ -302,7 +314,7 @@ def test_no_run_starts_if_one_budget_is_wrong(
     grid = [{"ratios": [1.0, ratio], "loops": [2], "multi_run": [True]}]
     bad = specs("digits", "vecaf", {"grid": grid}, [0])
     with pytest.raises(BadInput, match=sentence):
-        make_runs(make_job(folder, tmp_path / "runs"), bad)
+        make_runs({"vecaf": make_job(folder, tmp_path / "runs")}, bad)
     assert performed == []
     assert not (tmp_path / "runs").exists()
 
@@ -312,7 +324,7 @@ def test_no_run_starts_if_a_batch_is_larger_than_the_pool(
 ) -> None:
     job = make_job(folder, tmp_path / "runs", training=TRAINING | {"batch_size": 1002})
     with pytest.raises(BadInput, match=r"batch_size is 1002, but the pool has 1000 images; use at"):
-        make_runs(job, wanted())
+        make_runs({"vecaf": job}, wanted())
     assert performed == []
 
 
@@ -322,7 +334,7 @@ def test_text_embeddings_of_another_pool(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(
         BadInput, match=r"text\.npy has the shape \(999, 12\), but the pool needs 1000"
     ):
-        make_runs(job, wanted((0,)))
+        make_runs({"vecaf": job}, wanted((0,)))
     assert not list((tmp_path / "runs").rglob("*.json"))
 
 
@@ -331,7 +343,7 @@ def test_text_embeddings_of_the_wrong_width(folder: Path, tmp_path: Path) -> Non
     job = make_job(folder, tmp_path / "runs", method=METHOD | {"cea": cea})
     sentence = "cea.bridge: 'identity' needs equal widths, but text has 12 and images have 1280"
     with pytest.raises(BadInput, match=sentence):
-        make_runs(job, wanted((0,)))
+        make_runs({"vecaf": job}, wanted((0,)))
 
 
 def test_killed_at_any_moment_the_bytes_are_the_same(
@@ -366,7 +378,7 @@ def test_killed_at_any_moment_the_bytes_are_the_same(
     survivors = {path: path.stat().st_mtime_ns for path in runs.rglob("*.json")}
     assert 1 <= len(survivors) < 4, "the kill came too late to prove anything"
 
-    assert make_runs(make_job(folder, runs), wanted()) == 4 - len(survivors)
+    assert make_runs({"vecaf": make_job(folder, runs)}, wanted()) == 4 - len(survivors)
     made = contents(runs)
     assert {name: data for name, data in made.items() if name.endswith(".json")} == reference
     assert {path: path.stat().st_mtime_ns for path in survivors} == survivors

@@ -54,6 +54,7 @@ def synthetic_run(
             "ratio": ratio,
             "loops": loops,
             "seed": seed,
+            "target": "",
         },
         "result": {
             "budget": round(10 * ratio),

@@ -90,12 +90,12 @@ def inputs(
     targets = [60, 80]
     text = caption_5(points, targets=targets)
     save(figure_5(points, targets=targets), figures / "figure5", caption=text)
-    for method in {run["run"]["method"] for run in runs}:
+    for name, heading in {"30_runs": "# The runs", "40_tables": ""}.items():
         write_notebook(
-            root / "notebooks" / f"30_runs-{method}.ipynb",
+            root / "notebooks" / f"{name}.ipynb",
             "Equation 3: $p_L(i) = L_i / Z$, see [the paper](https://arxiv.org/abs/2401.07853).",
             r"$$\min_\theta -\sum_i p_i \langle e_i, \theta_{c_i} \rangle$$",
-            heading=f"# Runs of {method}" if method != "full" else "",
+            heading=heading,
         )
     (root / "params.yaml").write_text("profile: test\nseeds: [0, 1, 2]\n")
     return {
@@ -155,7 +155,7 @@ def test_evidence_names_seeds_run_files_and_notebook(site: Path, runs: list[Any]
     addresses = {address for address, _ in evidence.links}
     for run in runs:
         assert f"runs/{run_file(run['run'])}" in addresses
-        assert f"notebooks/30_runs-{run['run']['method']}.html" in addresses
+        assert "notebooks/30_runs.html" in addresses
         assert f"{run['result']['test_accuracy']:.2f}" in evidence.text
         assert json.loads((site / "runs" / run_file(run["run"])).read_text()) == run
 
@@ -182,12 +182,12 @@ def test_the_checker_sees_what_leaves(tmp_path: Path) -> None:
 def test_banner_formulas_settings_and_notebooks(site: Path) -> None:
     for path in site.glob("*.html"):
         assert "they say nothing of anything &lt;really&gt;" in path.read_text()
-    notebook = (site / "notebooks" / "30_runs-vecaf.html").read_text()
+    notebook = (site / "notebooks" / "30_runs.html").read_text()
     assert notebook.count("<math") == 2
     assert "MathJax" not in notebook
     assert "the paper (https://arxiv.org/abs/2401.07853)" in notebook
     assert "60 steps" in notebook
-    assert "30_runs-full" in (site / "notebooks" / "30_runs-full.html").read_text()
+    assert "40_tables" in (site / "notebooks" / "40_tables.html").read_text()
     settings = (site / "settings.html").read_text()
     assert "2.13.0" in settings
     index = (site / "index.html").read_text()
@@ -206,8 +206,8 @@ def test_bad_input_names_what_is_wrong(inputs: dict[str, Any], tmp_path: Path) -
 
     out = tmp_path / "site"
     notebooks = copied("notebooks")
-    (notebooks / "30_runs-vecaf.ipynb").unlink()
-    with pytest.raises(BadInput, match=r"30_runs-vecaf\.ipynb is missing"):
+    (notebooks / "30_runs.ipynb").unlink()
+    with pytest.raises(BadInput, match=r"30_runs\.ipynb is missing"):
         build(**inputs | {"notebooks_dir": notebooks}, out_dir=out)
     tables = copied("tables")
     text = (tables / "table7.csv").read_text()

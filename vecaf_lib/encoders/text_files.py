@@ -72,7 +72,7 @@ def available(
 
 
 def commit(
-    name: str, weights: str, model: str | None = None, revision: str | None = None
+    name: str, weights: str = "package", model: str | None = None, revision: str | None = None
 ) -> str | None:
     """Commit at which the hub's files of the encoder ``name`` were fetched, None for any other.
 

@@ -7,7 +7,7 @@ lie; the later stages depend on those bytes.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +22,29 @@ PARAMS, DATA = Path("params.yaml"), Path("data")
 
 
 def inputs(profile: settings.Settings, *, data: Path) -> dict[str, Any]:
-    """``images`` (see ``vecaf_lib.datasets.identify``) and, where they are the user's own files,
-    SHA-256 of ``captions``, ``vision`` weights and ``text`` weights, else None.
+    """``images`` (see ``vecaf_lib.datasets.identify``), SHA-256 of ``captions`` where they are a
+    file, and of each file of ``vision`` and ``text`` weights that a method is run with.
 
     Raises:
         BadInput: one of them is not there.
     """
     dataset, captions = profile.dataset, profile.captions
+    methods = [profile.methods[name] for name in profile.run_methods]
     return {
         "images": identify(dataset.name, data=data, root=dataset.root, options=dataset.options),
         "captions": _file("captions.source", captions.source) if is_file(captions.source) else None,
-        "vision": _own_weights("vision.weights", profile.vision.weights),
-        "text": _own_weights("text.weights", profile.text.weights),
+        "vision": _own_weights("vision.weights", [profile.vision, *(m.vision for m in methods)]),
+        "text": _own_weights("text.weights", [profile.text, *(m.text for m in methods)]),
     }
 
 
-def _own_weights(where: str, weights: str) -> Any:
-    if weights in ("package", "hub"):
-        return None
+def _own_weights(where: str, sections: Iterable[Any]) -> dict[str, Any]:
+    """Path -> digest, of those weights that are the user's own files."""
+    named = {section.weights for section in sections if section is not None}
+    return {w: _weights(where, w) for w in sorted(named) if w not in ("package", "hub")}
+
+
+def _weights(where: str, weights: str) -> Any:
     if not Path(weights).is_dir():
         return _file(where, weights)
     files = (path for path in sorted(Path(weights).rglob("*")) if path.is_file())

@@ -4,7 +4,7 @@ Several processes share a pass when they are launched together (``vecaf_lib.pipe
 pass that was stopped goes on where it was.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from vecaf_lib.encoders.vision import PVM, load_backbone
 from vecaf_lib.encoders.weights import weights_identity
 from vecaf_lib.files import read_json, sha256_file
 from vecaf_lib.pipeline import progress
+from vecaf_lib.pipeline.variants import all_views
 from vecaf_lib.seeding import generator
 
 EMBEDDED_AT_ONCE = 250  # images
@@ -84,58 +85,70 @@ def embed(
     dataset: Mapping[str, Any],
     vision: Mapping[str, Any],
     text: Mapping[str, Any],
+    methods: Mapping[str, Any],
+    run_methods: Sequence[str],
+    domains: Mapping[str, Any],
     compute: Mapping[str, Any],
     data: str,
     inputs: str,
     captions: str,
-    text_output: str,
-    image_output: str,
+    output: str,
 ) -> None:
-    """Write the text embeddings t and the pretrained model's image embeddings e of the pool.
+    """Write the text embeddings t and the pretrained models' image embeddings e of the pool.
+
+    Of every text encoder, prompt and vision model that a method is run with; what was written
+    before is kept.
 
     Args:
-        dataset, vision, text, compute: sections of params.yaml.
+        dataset, vision, text, methods, run_methods, domains, compute: sections of params.yaml.
         data: the project's data folder.
         inputs: what identifies the images and the user's own weights.
         captions: JSON lines that ``caption`` wrote.
-        text_output: .npy to write, [n, d_text].
-        image_output: .npy to write, [n, d].
+        output: folder of .npy files, [n, d_text] and [n, d]; ``vecaf_lib.pipeline.variants`` names
+            them.
     """
     device = _prepare(compute)
     pool = load(split="train", data=Path(data), **dataset)
-    known = read_json(Path(inputs))
+    known, folder = read_json(Path(inputs)), Path(output)
     sentences = read_captions(Path(captions), pool.ids)
-    with progress.bar(len(pool), "captions") as bar:
-        where = {key: text[key] for key in ("name", "weights", "model", "revision")}
+    wanted = all_views(methods, run_methods, vision=vision, text=text, domains=domains)
+    of_text = {view.text_file(folder): view for view in wanted if view.needs_text}
+    of_images = {view.image_file(folder): view for view in wanted}
+    for path, view in of_text.items():
+        keys = ("name", "weights", "model", "revision")
+        where = {key: view.text[key] for key in keys if key in view.text}
         identity = {
             "captions": sha256_file(Path(captions)),
-            "own weights": known["text"],
+            "own weights": known["text"].get(view.text.get("weights")),
             "commit": commit(**where),
         }
-        encode_into(
-            sentences, Path(text_output), identity=identity, bar=bar.update, device=device, **text
+        prompted = [f"{sentence} {view.prompt}".strip() for sentence in sentences]
+        with progress.bar(len(pool), f"captions, {view.text['name']}") as bar:
+            encode_into(
+                prompted, path, identity=identity, bar=bar.update, device=device, **view.text
+            )
+    for path, view in of_images.items():
+        pvm = PVM(
+            load_backbone(**view.vision, image_size=dataset["image_size"]),
+            len(pool.class_names),
+            generator=generator(0, "initialisation"),
+            precision=compute["precision"],
         )
-    pvm = PVM(
-        load_backbone(**vision, image_size=dataset["image_size"]),
-        len(pool.class_names),
-        generator=generator(0, "initialisation"),
-        precision=compute["precision"],
-    )
-    identity = {
-        "images": known["images"],
-        "model": vision["name"],
-        "weights": weights_identity(vision["name"], vision["weights"]),
-        "options": dataset["options"],
-    }
-    with progress.bar(len(pool), "images") as bar:
-        extract(
-            pvm,
-            pool.images,
-            Path(image_output),
-            batch_size=EMBEDDED_AT_ONCE,
-            identity=identity,
-            bar=bar.update,
-        )
+        identity = {
+            "images": known["images"],
+            "model": view.vision["name"],
+            "weights": weights_identity(view.vision["name"], view.vision["weights"]),
+            "options": dataset["options"],
+        }
+        with progress.bar(len(pool), f"images, {view.vision['name']}") as bar:
+            extract(
+                pvm,
+                pool.images,
+                path,
+                batch_size=EMBEDDED_AT_ONCE,
+                identity=identity,
+                bar=bar.update,
+            )
 
 
 def _prepare(compute: Mapping[str, Any]) -> torch.device:

@@ -13,7 +13,9 @@ from vecaf_lib.cea import Augmentation
 from vecaf_lib.distribution import rank_and_size, use_device
 from vecaf_lib.encoders.vision import PVM, load_backbone
 from vecaf_lib.errors import BadInput
+from vecaf_lib.evaluation import measure
 from vecaf_lib.loop import active_finetuning
+from vecaf_lib.objective import Objective
 from vecaf_lib.official import OfficialAugmentation
 from vecaf_lib.pipeline import progress
 from vecaf_lib.pipeline.job import Job
@@ -35,6 +37,8 @@ def make_run(job: Job, spec: RunSpec) -> dict[str, Any]:
         precision=job.compute["precision"],
     )
     module = load_method(job.method["select"])
+    companion = getattr(module, "COMPANION", None)
+    objective = Objective(train.class_names.index(spec.target) if spec.target else None)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = active_finetuning(
@@ -53,30 +57,46 @@ def make_run(job: Job, spec: RunSpec) -> dict[str, Any]:
             first_losses=job.method["first_losses"],
             first_embeddings=embeddings(job.image, size=len(train)),
             accumulate=job.method["accumulate"],
+            objective=objective,
+            predictor=companion and companion(pvm, generator(spec.seed, "companion")),
+            cold_start=getattr(module, "COLD_START", False),
         )
+    if job.method["domains"] and not spec.target:
+        result["domains"] = {name: in_domain(job, pvm, name) for name in job.method["domains"]}
     result["labels_seen"] = "all" if "losses" in module.NEEDS else "chosen only"
     ours = {str(told.message) for told in caught if "vecaf_lib" in told.filename}
     result["warnings"] = sorted(ours)
     return result
 
 
+def in_domain(job: Job, pvm: PVM, domain: str) -> dict[str, float]:
+    """Last-step accuracy in percent by severity of the corruption, and their ``mean``."""
+    severities = job.domains[domain]["severities"]
+    told = {
+        str(severity): measure(pvm, job.domain_images(domain, severity))["accuracy"]
+        for severity in severities
+    }
+    return told | {"mean": sum(told.values()) / len(told)}
+
+
 def make_all(
-    job: Mapping[str, Any], wanted: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]
+    jobs: Mapping[str, Mapping[str, Any]],
+    wanted: Sequence[Mapping[str, Any]],
+    provenance: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Make the wanted runs one after another, each shared by all processes of a launch.
 
     Args:
-        job: from ``Job.plain``.
+        jobs: method -> from ``Job.plain``.
         wanted: the runs, as dictionaries.
-        provenance: of the job.
+        provenance: method -> of its job.
     """
-    work = Job.from_plain(job)
-    torch.set_num_threads(work.compute["threads"])
-    store = RunStore(work.runs)
     for spec in progress.bar([RunSpec(**run) for run in wanted], "runs"):
-        result = make_run(work, spec)
+        job = Job.from_plain(jobs[spec.method])
+        torch.set_num_threads(job.compute["threads"])
+        result = make_run(job, spec)
         if rank_and_size()[0] == 0:
-            store.save(spec, result, provenance)
+            RunStore(job.runs).save(spec, result, provenance[spec.method])
 
 
 def augmentation(job: Job, *, seed: int, size: int) -> Augmentation | OfficialAugmentation | None:

@@ -1,6 +1,7 @@
 """The run store: one JSON file a run, whole or absent, checked whenever it is read."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ class RunSpec:
         ratio: selected share of the pool, in percent.
         loops: number of loops.
         seed: the seed that all random streams of the run derive from.
+        target: class that is told from all others; empty where all are told apart.
     """
 
     dataset: str
@@ -32,15 +34,17 @@ class RunSpec:
     ratio: float
     loops: int
     seed: int
+    target: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ratio", float(self.ratio))  # 5 and 5.0 are one run, one file
 
     @property
     def name(self) -> str:
-        """The run's short name, e.g. ``multi-r5-l3-s0``."""
+        """The run's short name, e.g. ``multi-r5-l3-s0``, or ``multi-r5-l3-s0-tcat``."""
         kind = "multi" if self.multi_run else "single"
-        return f"{kind}-r{self.ratio:g}-l{self.loops}-s{self.seed}"
+        target = "-t" + re.sub(r"\W+", "_", self.target) if self.target else ""
+        return f"{kind}-r{self.ratio:g}-l{self.loops}-s{self.seed}{target}"
 
     def path(self, root: Path) -> Path:
         """The run's file below the profile's folder of runs."""
@@ -52,11 +56,12 @@ def specs(
 ) -> list[RunSpec]:
     """The runs of one method: the blocks of its grid times the seeds, each once."""
     wanted = [
-        RunSpec(dataset, name, multi_run, ratio, loops, seed)
+        RunSpec(dataset, name, multi_run, ratio, loops, seed, target)
         for block in method["grid"]
         for multi_run in block["multi_run"]
         for ratio in block["ratios"]
         for loops in block["loops"]
+        for target in block.get("targets") or [""]
         for seed in seeds
     ]
     return list(dict.fromkeys(wanted))

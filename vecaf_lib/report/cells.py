@@ -42,7 +42,14 @@ class Cell:
 
 
 def cell(
-    runs: pd.DataFrame, *, id: str, row: Row, ratio: float, loops: int, seeds: Sequence[int]
+    runs: pd.DataFrame,
+    *,
+    id: str,
+    row: Row,
+    ratio: float,
+    loops: int,
+    seeds: Sequence[int],
+    target: str = "",
 ) -> Cell:
     """Gather the runs of one cell.
 
@@ -60,6 +67,7 @@ def cell(
         ratio=100.0 if full else ratio,
         loops=loops,
         seeds=seeds,
+        target=target,
     )
     accuracies = {
         int(s): float(a) for s, a in zip(picked["seed"], picked["test_accuracy"], strict=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -11,14 +12,24 @@ from vecaf_lib.report.grid import accuracy_text, pipe_table, signed
 from vecaf_lib.report.markdown import REFERENCES
 from vecaf_lib.report.names import percent, row_name, slug
 
-TITLES = {"table1": "Table 1", "table6": "Table 6", "table7": "Table 7"}
+TITLES = {
+    "table1": "Table 1",
+    "table2": "Table 2",
+    "table3": "Table 3",
+    "table5": "Table 5",
+    "table6": "Table 6",
+    "table7": "Table 7",
+    "decisions": "Decisions",
+}
+
+WHERE = ("target", "domain", "severity", "vision", "text", "change")
 
 
 def evidence_page(tables: Mapping[str, pd.DataFrame], runs_dir: Path) -> str:
     """One anchored section a cell, with each seed's value and the files that made it.
 
     Args:
-        tables: ``table1``, ``table6``, ``table7`` -> table.
+        tables: name -> table; of Tables 1 to 7 and the decisions those there are.
         runs_dir: the folder of run files, ``<method>/<run>.json``.
 
     Returns:
@@ -53,7 +64,8 @@ def _section(line: pd.Series, values: Mapping[str, dict[int, dict[str, float | s
     ratio = "all data" if pd.isna(line["ratio"]) else percent(line["ratio"])
     loops = f"{line['loops']:g} loops"
     title = f"{row_name(line['method'], line['selection'] == 'multi')}, {ratio}, {loops}"
-    notebook = f"[30_runs-{line['method']}](notebooks/30_runs-{line['method']}.ipynb)"
+    title += "".join(f", {line[key]}" for key in WHERE if line.get(key))
+    notebook = "[30_runs](notebooks/30_runs.ipynb)"
     text = (
         f"\n({slug(line['cell'])})=\n### {title[0].upper()}{title[1:]}\n\n"
         f"`{line['cell']}`, made by {notebook}; n = {line['n']} seeds; labels seen by the "
@@ -79,6 +91,13 @@ def _section(line: pd.Series, values: Mapping[str, dict[int, dict[str, float | s
     return text + pipe_table(header, [*rows, mean, *([limits] if others else [])], words=2)
 
 
+def _accuracy(result: Mapping[str, Any], line: pd.Series) -> float:
+    """The run's accuracy on the images that this cell is about."""
+    if line.get("domain"):
+        return float(result["domains"][line["domain"]][line["severity"]])
+    return float(result["test_accuracy"])
+
+
 def _values(line: pd.Series, runs_dir: Path) -> dict[int, dict[str, float | str]]:
     """Seed -> accuracies and file, checked against the cell's mean."""
     found: dict[int, dict[str, float | str]] = {}
@@ -86,7 +105,7 @@ def _values(line: pd.Series, runs_dir: Path) -> dict[int, dict[str, float | str]
         run = read_json(runs_dir / file)
         found[int(run["run"]["seed"])] = {
             "file": file,
-            "test": float(run["result"]["test_accuracy"]),
+            "test": _accuracy(run["result"], line),
             "validation": float(run["result"]["validation_accuracy"]),
         }
     mean = sum(float(run["test"]) for run in found.values()) / len(found)

@@ -8,7 +8,7 @@ import pandas as pd
 from vecaf_lib.errors import BadInput
 from vecaf_lib.report.names import row_name, run_file
 
-KEYS = ["method", "multi_run", "ratio", "loops", "seed"]
+KEYS = ["method", "multi_run", "ratio", "loops", "seed", "target"]
 RESULTS = ["budget", "steps", "batch_size", "test_accuracy", "validation_accuracy"]
 
 
@@ -38,6 +38,27 @@ def frame(runs: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     if len(twice):
         raise BadInput(f"Run {twice['run_file'].iloc[0]} is given twice; pass each run once.")
     return table
+
+
+def in_domain(runs: Iterable[Mapping[str, Any]], domain: str, severity: str) -> pd.DataFrame:
+    """As :func:`frame`, of the runs tested in a target domain, with that accuracy as theirs.
+
+    Args:
+        domain: such as ``snowy``.
+        severity: ``1`` to ``5``, or ``mean``.
+    """
+    tested = [
+        {
+            **run,
+            "result": {
+                **run["result"],
+                "test_accuracy": run["result"]["domains"][domain][severity],
+            },
+        }
+        for run in runs
+        if domain in run["result"].get("domains", {})
+    ]
+    return frame(tested)
 
 
 def curves(runs: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -79,8 +100,12 @@ def pick(
     ratio: float,
     loops: int,
     seeds: Sequence[int],
+    target: str = "",
 ) -> pd.DataFrame:
     """The rows of one method at one setting, for exactly the seeds asked for.
+
+    Args:
+        target: class of the 1-vs-all objective; empty for runs that tell all classes apart.
 
     Raises:
         BadInput: a seed is missing, named with the run file that would hold it.
@@ -90,11 +115,13 @@ def pick(
         & (table["multi_run"] == multi_run)
         & (table["ratio"] == ratio)
         & (table["loops"] == loops)
+        & (table["target"] == target)
         & table["seed"].isin(list(seeds))
     ]
     missing = sorted(set(seeds) - set(rows["seed"]))
     if missing:
         run = {"method": method, "multi_run": multi_run, "ratio": ratio, "loops": loops}
+        run["target"] = target
         raise BadInput(
             f"{row_name(method, multi_run)} has no run {run_file(run | {'seed': missing[0]})}; "
             "add it to the profile's grid or run `dvc repro`."

@@ -18,6 +18,17 @@ REFERENCES = {
     "full": "Full-data FT",
     "neither": "VeCAF without both",
     "fewest_loops": "the fewest loops",
+    "hashed": "text without meaning",
+    "vecaf": "VeCAF as in Table 1",
+}
+SIDES = {  # table -> (columns that name a row, references)
+    "table2": ({"target": "Class", "method": "Method"}, ("activeft",)),
+    "table3": (
+        {"domain": "Domain", "severity": "Severity", "method": "Method"},
+        ("activeft", "full"),
+    ),
+    "table5": ({"vision": "Vision model", "text": "Text encoder"}, ("hashed",)),
+    "decisions": ({"method": "Method", "change": "What is decided otherwise"}, ("vecaf",)),
 }
 
 
@@ -34,6 +45,8 @@ def to_markdown(table: pd.DataFrame, evidence: str = "evidence.md") -> str:
     kind = str(table["cell"].iloc[0]).partition("/")[0]
     if kind == "table1":
         return f"{table1_accuracies(table, evidence)}\n{table1_differences(table, evidence)}"
+    if kind in SIDES:
+        return _compared(table, kind, evidence)
     return {"table6": _table6, "table7": _table7}[kind](table, evidence)
 
 
@@ -98,6 +111,23 @@ def _differences(table: pd.DataFrame, name: str, ratios: list[float], evidence: 
         if set(cells) != {"–"}:
             lines.append([method_name(str(method)), str(kind), *cells])
     return pipe_table(["Method", "Selection", *map(percent, ratios)], lines, words=2)
+
+
+def _compared(table: pd.DataFrame, kind: str, evidence: str) -> str:
+    """Tables 2, 3, 5 and of decisions: what a row is, its accuracy, its differences."""
+    columns, references = SIDES[kind]
+    lines = [
+        [
+            *(method_name(row[key]) if key == "method" else str(row[key]) for key in columns),
+            row["labels"],
+            accuracy(row, evidence),
+            *(difference(row, name, evidence) for name in references),
+        ]
+        for _, row in table.iterrows()
+    ]
+    header = [*columns.values(), "Labels seen by the selection", "Accuracy"]
+    header += [f"Difference to {REFERENCES[name]}" for name in references]
+    return pipe_table(header, lines, words=len(columns) + 1) + f"\n{SIGNS_EXPLAINED}\n"
 
 
 def _table6(table: pd.DataFrame, evidence: str) -> str:

@@ -18,6 +18,7 @@ METHOD_NAMES: dict[str, str] = {
     "vecaf_no_ods": "VeCAF without ODS",
     "vecaf_no_cea": "VeCAF without CEA",
     "vecaf_neither": "VeCAF without both",
+    "clipstyler": "CLIPstyler",
 }
 
 
@@ -40,7 +41,8 @@ def row_name(method: str, multi_run: bool) -> str:
 def run_file(run: Mapping[str, Any]) -> str:
     """A run's file below the folder of run files, from the ``run`` section of the run file."""
     name = f"{selection(run['multi_run'])}-r{run['ratio']:g}-l{run['loops']}-s{run['seed']}"
-    return f"{run['method']}/{name}.json"
+    target = "-t" + re.sub(r"\W+", "_", run["target"]) if run.get("target") else ""
+    return f"{run['method']}/{name}{target}.json"
 
 
 def slug(cell: str) -> str:

@@ -12,8 +12,25 @@ from vecaf_lib.report.paper import paper_markdown
 
 SECTIONS = {
     "table1": ("Table 1: accuracy at a fixed number of batches", "Test accuracy in percent"),
+    "table2": (
+        "Table 2: one class against all others",
+        "Mean of recall and specificity on the test split in percent, multi-run",
+    ),
+    "table3": (
+        "Table 3: other domains",
+        "Test accuracy in percent on corrupted images, by severity, multi-run; corruptions are "
+        "generated here unless the profile names ImageNet-C",
+    ),
+    "table5": (
+        "Table 5: vision models and text encoders",
+        "Test accuracy of VeCAF in percent, multi-run; `hashed` is a control without meaning",
+    ),
     "table6": ("Table 6: ODS and CEA on and off", "Test accuracy in percent, multi-run"),
     "table7": ("Table 7: number of selection loops", "Test accuracy in percent, multi-run"),
+    "decisions": (
+        "What the paper leaves open",
+        "Test accuracy in percent, multi-run, with one decision of ours changed at a time",
+    ),
 }
 
 
@@ -25,15 +42,17 @@ def index_page(
     papers: Mapping[str, pd.DataFrame],
     figures: Mapping[str, str],
     run: Mapping[str, Any],
+    further: Sequence[str] = (),
 ) -> str:
     """The front page: what this is, what came out, tables, figures, how to check a number.
 
     Args:
         about: MyST paragraphs of the profile: its data, its model, what it cannot show.
-        tables: ``table1``, ``table6``, ``table7`` -> our table.
-        papers: the same -> the paper's table.
+        tables: name -> our table; those of ``SECTIONS`` that there are.
+        papers: the same -> the paper's table, where it has one of the same layout.
         figures: stem -> caption.
         run: any run file, for the facts all runs share.
+        further: names of pages that this profile has besides.
     """
     first = tables["table1"]
     result, dataset = run["result"], run["run"]["dataset"]
@@ -57,12 +76,15 @@ def index_page(
     )
     sentences = {"table6": headline.ablation, "table7": headline.loops}
     for name, (heading, unit) in SECTIONS.items():
+        if name not in tables:
+            continue
         text += f"\n## {heading}\n\n"
         if name in sentences:
             text += f"{sentences[name](tables[name])}\n\n"
         ours = table1_accuracies(first) if name == "table1" else to_markdown(tables[name])
         text += f"{_what(tables[name], unit)}\n\n{ours}\n"
-        text += _papers_own(heading.partition(":")[0], papers[name])
+        if name in papers:
+            text += _papers_own(heading.partition(":")[0], papers[name])
         if name == "table1":
             text += f"\n### Differences behind Table 1\n\n{table1_differences(first)}"
     text += "\n## Figures\n"
@@ -74,7 +96,7 @@ def index_page(
         + "; run files and executed notebooks are linked from [Evidence](evidence.md); the "
         "[settings](settings.md) are those of every run here.\n"
     )
-    pages = "evidence\nsettings\nnotebooks"
+    pages = "\n".join([*further, "evidence", "settings", "notebooks"])
     return f"{text}\n```{{toctree}}\n:hidden:\n\n{pages}\n```\n"
 
 

@@ -13,11 +13,16 @@ import nbformat
 from vecaf_lib.errors import BadInput
 from vecaf_lib.files import read_json
 from vecaf_lib.report import pages
+from vecaf_lib.report.claims import read_csv as read_claims
+from vecaf_lib.report.claims_page import claims_page
 from vecaf_lib.report.evidence import evidence_page
 from vecaf_lib.report.paper import read_paper
+from vecaf_lib.report.selections_page import selections_page
+from vecaf_lib.report.table4 import table4_markdown
 from vecaf_lib.report.tables import read_csv
 
-TABLES = ("table1", "table6", "table7")
+TABLES = ("table1", "table2", "table3", "table5", "table6", "table7", "decisions")
+PAPERS = ("table1", "table6", "table7")  # printed beside ours
 THEME = Path(__file__).with_name("theme")
 
 
@@ -30,6 +35,8 @@ def build(
     runs_dir: Path,
     tables_dir: Path,
     figures_dir: Path,
+    selections_dir: Path | None = None,
+    claims_dir: Path | None = None,
     notebooks_dir: Path,
     paper_dir: Path,
     params: Path,
@@ -43,10 +50,13 @@ def build(
         banner: plain text at the top of every page: what these numbers are and are not.
         about: MyST paragraphs that open the front page.
         runs_dir: run files, ``<method>/<run>.json``; copied to the site's ``runs/``.
-        tables_dir: ``table1.csv``, ``table6.csv``, ``table7.csv``; copied to ``tables/``.
+        tables_dir: ``table1.csv`` and those of ``TABLES`` that there are; copied to ``tables/``.
         figures_dir: ``figure*.png`` with ``.pdf`` and the caption in ``.txt``; copied to
             ``figures/``.
-        notebooks_dir: executed notebooks; those of a method's runs are ``30_runs-<method>.ipynb``.
+        selections_dir: ``selections.csv`` with figures 3 and 6, if there are any; copied to
+            ``selections/``.
+        claims_dir: ``claims.csv``, if there is one; copied to ``claims/``.
+        notebooks_dir: executed notebooks; that of the runs is ``30_runs.ipynb``.
         paper_dir: the paper's ``table1.csv``, ``table6.csv``, ``table7.csv``.
         params: the active params.yaml.
         out_dir: where the site goes; anything there is replaced.
@@ -58,16 +68,22 @@ def build(
         BadInput: an input is missing, a table disagrees with its run files, or Sphinx warns (for
             instance of a link that leads nowhere).
     """
-    tables = {name: read_csv(tables_dir / f"{name}.csv") for name in TABLES}
-    papers = {name: read_paper(paper_dir / f"{name}.csv") for name in TABLES}
-    figures = {path.stem: _caption(path) for path in sorted(figures_dir.glob("figure*.png"))}
+    there = [name for name in TABLES if (tables_dir / f"{name}.csv").is_file()]
+    tables = {name: read_csv(tables_dir / f"{name}.csv") for name in there}
+    papers = {name: read_paper(paper_dir / f"{name}.csv") for name in PAPERS if name in there}
+    drawn = [figures_dir, *([selections_dir] if selections_dir else [])]
+    figures = {
+        path.stem: _caption(path)
+        for path in sorted((p for folder in drawn for p in folder.glob("figure*.png")), key=_stem)
+    }
     notebooks = sorted(notebooks_dir.glob("*.ipynb"))
-    for method in {m for table in tables.values() for m in table["method"]}:
-        if not (notebooks_dir / f"30_runs-{method}.ipynb").is_file():
-            raise BadInput(
-                f"{notebooks_dir}/30_runs-{method}.ipynb is missing: it is the executed notebook "
-                f"behind the numbers of {method}; run `dvc repro`."
-            )
+    if not (notebooks_dir / "30_runs.ipynb").is_file():
+        raise BadInput(
+            f"{notebooks_dir}/30_runs.ipynb is missing: it is the executed notebook behind the "
+            "numbers; run `dvc repro`."
+        )
+    if "table1" not in tables:
+        raise BadInput(f"{tables_dir}/table1.csv is missing; `dvc repro` makes it.")
     run = read_json(runs_dir / tables["table1"]["runs"].iloc[0].split()[0])
 
     with tempfile.TemporaryDirectory() as folder:
@@ -75,12 +91,21 @@ def build(
         (source / "notebooks").mkdir(parents=True)
         for path in notebooks:
             _copy_notebook(path, source / "notebooks" / path.name)
-        shutil.copytree(figures_dir, source / "figures")
+        for place in drawn:
+            shutil.copytree(place, source / "figures", dirs_exist_ok=True)
+        further = _further_pages(tables_dir, selections_dir, claims_dir)
         texts = {
             "index": pages.index_page(
-                title=title, about=about, tables=tables, papers=papers, figures=figures, run=run
+                title=title,
+                about=about,
+                tables=tables,
+                papers=papers,
+                figures=figures,
+                run=run,
+                further=list(further),
             ),
             "evidence": evidence_page(tables, runs_dir),
+            **further,
             "settings": pages.settings_page(params.read_text(encoding="utf-8"), run),
             "notebooks": pages.notebooks_page(notebooks),
         }
@@ -90,13 +115,36 @@ def build(
         for kept, origin in {
             "runs": runs_dir,
             "tables": tables_dir,
-            "figures": figures_dir,
+            "selections": selections_dir,
+            "claims": claims_dir,
         }.items():
-            shutil.copytree(origin, made / kept)
+            if origin is not None:
+                shutil.copytree(origin, made / kept)
+        for place in drawn:
+            shutil.copytree(place, made / "figures", dirs_exist_ok=True)
         for spare in (".buildinfo", "objects.inv"):
             (made / spare).unlink(missing_ok=True)
         _replace(made, out_dir)
     return out_dir / "index.html"
+
+
+def _further_pages(
+    tables_dir: Path, selections_dir: Path | None, claims_dir: Path | None
+) -> dict[str, str]:
+    """Pages of the parts that this profile has."""
+    pages = {}
+    if claims_dir is not None:
+        pages["claims"] = claims_page(read_claims(claims_dir / "claims.csv"))
+    if (tables_dir / "table4.csv").is_file():
+        pages["cost"] = "# Table 4: cost\n\n" + table4_markdown(read_csv(tables_dir / "table4.csv"))
+    if selections_dir is not None:
+        table = read_csv(selections_dir / "selections.csv")
+        pages["selections"] = selections_page(table)
+    return pages
+
+
+def _stem(path: Path) -> str:
+    return path.stem
 
 
 def _sphinx(source: Path, made: Path, doctrees: Path, title: str, banner: str) -> None:

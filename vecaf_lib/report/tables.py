@@ -169,7 +169,22 @@ def read_csv(path: Path) -> pd.DataFrame:
     """
     if not path.is_file():
         raise BadInput(f"{path} is missing; `dvc repro` makes it.")
-    texts = ("cell", "method", "selection", "labels", "seeds", "runs", "ods", "cea")
+    texts = (
+        "cell",
+        "method",
+        "selection",
+        "labels",
+        "seeds",
+        "runs",
+        "ods",
+        "cea",
+        "target",
+        "domain",
+        "severity",
+        "vision",
+        "text",
+        "change",
+    )
     table = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
     for name in [
         *texts,

@@ -68,6 +68,23 @@ def check_budget(pool: Pool, budget: int) -> None:
         raise BadInput(f"budget: {budget} samples of a pool of {pool.size}; use 1 to {pool.size}.")
 
 
+def among_unlabelled(pool: Pool, budget: int, *, generator: torch.Generator) -> Int64[Tensor, " m"]:
+    """Samples whose labels are unknown, sorted; filled with known ones at random up to K.
+
+    Args:
+        pool: with ``labelled``.
+        budget: K.
+        generator: draws the known ones, if fewer than K are unknown.
+    """
+    labelled = pool.need("labelled")
+    unknown = torch.ones(pool.size, dtype=torch.bool)
+    unknown[labelled] = False
+    candidates = unknown.nonzero().squeeze(1)
+    short = max(0, budget - len(candidates))
+    again = labelled[torch.randperm(len(labelled), generator=generator)[:short]]
+    return torch.cat([candidates, again]).sort().values
+
+
 def budget_of(ratio: float, size: int) -> int:
     """K for a selection ratio in percent of a pool of ``size`` samples, rounded to nearest.
 

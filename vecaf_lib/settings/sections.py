@@ -13,6 +13,7 @@ from pydantic import (
 from vecaf_lib import datasets
 from vecaf_lib.captions.make import CAPTIONERS, is_file
 from vecaf_lib.cea import Form, Scope
+from vecaf_lib.datasets.imagenet_c import Corruption, Severity
 from vecaf_lib.distribution import Device
 from vecaf_lib.encoders.bridge import Kind
 from vecaf_lib.encoders.text_registry import TEXT_ENCODERS
@@ -138,22 +139,49 @@ class CEA(Section):
         return self
 
 
+class Domain(Section):
+    """A target domain (section 3.3): what captions say of it, and the images of it to test on.
+
+    ``images``: ``corrupted``, the profile's own test images corrupted here, or ``imagenet_c``, the
+    published set, which lies at ``root`` (see ``vecaf_lib.datasets``).
+    """
+
+    prompt: Annotated[str, Field(min_length=1)]
+    corruption: Corruption
+    images: Literal["corrupted", "imagenet_c"] = "corrupted"
+    root: str | None = None
+    severities: Annotated[list[Severity], Field(min_length=1)] = [1, 2, 3, 4, 5]
+
+
 class Grid(Section):
-    """A block of runs: every ratio with every number of loops, single and/or multi-run."""
+    """A block of runs: every ratio with every number of loops, single and/or multi-run.
+
+    ``targets``: names of classes, each of which is told from all others in a run of its own
+    (Table 2); left out, all classes are told apart.
+    """
 
     ratios: Annotated[list[Ratio], Field(min_length=1)]
     loops: Annotated[list[Count], Field(min_length=1)]
     multi_run: Annotated[list[bool], Field(min_length=1)] = [True]
+    targets: list[str] = []
 
 
 class Method(Section):
-    """One row of a table: how it selects, whether it augments, and which runs are made of it."""
+    """One row of a table: how it selects, whether it augments, and which runs are made of it.
+
+    ``vision`` and ``text`` replace the profile's own. ``domain``: whose prompt ends every caption.
+    ``domains``: those it is tested in besides.
+    """
 
     select: str
     options: dict[str, Any] = {}
     first_losses: FirstLosses = "uniform"
     accumulate: bool = False
     cea: CEA | None = None
+    vision: Vision | None = None
+    text: Text | None = None
+    domain: str | None = None
+    domains: list[str] = []
     grid: Annotated[list[Grid], Field(min_length=1)]
 
     @field_validator("select")
@@ -162,8 +190,29 @@ class Method(Section):
         return known(value, names(), "method of selection")
 
 
+class Part(Section):
+    """The methods that one table compares, and at which ratio."""
+
+    ratio: Ratio
+    methods: Annotated[list[str], Field(min_length=1)]
+
+
+class StandsFor(Section):
+    """Which data set of the paper a profile is about; ``full`` if it is the paper's whole setting.
+
+    The verdicts of the ledger of claims depend on it.
+    """
+
+    dataset: Literal["CIFAR-10", "Caltech-101", "ImageNet-1K"]
+    full: bool = False
+
+
 class Tables(Section):
-    """Which of the runs the tables and figures show."""
+    """Which of the runs the tables and figures show.
+
+    ``objective``, ``domains``, ``encoders`` are Tables 2, 3 and 5; ``decisions`` compares what the
+    paper leaves open.
+    """
 
     ratios: Annotated[list[Ratio], Field(min_length=1)]
     loops: Count = 3
@@ -174,6 +223,10 @@ class Tables(Section):
     figure_methods: Annotated[list[str], Field(min_length=1)]
     loss_window: Count
     target_accuracy: Annotated[list[Ratio], Field(min_length=1)]
+    objective: Part | None = None
+    domains: Part | None = None
+    encoders: Part | None = None
+    decisions: Part | None = None
 
 
 class Compute(Section):

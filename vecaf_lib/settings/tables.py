@@ -6,18 +6,37 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vecaf_lib.settings.sections import Method, Tables
+    from vecaf_lib.settings.sections import Method, Part, Tables
 
 ABLATION = ("vecaf", "vecaf_no_cea", "vecaf_no_ods", "vecaf_neither")  # the rows of Table 6
 FULL = "full"  # full-data finetuning: no selection, so no ratio and no multi-run
 
 
 def makes(method: Method, ratio: float, loops: int, *, multi_run: bool = True) -> bool:
-    """Whether the method's grid has this run."""
+    """Whether the method's grid has this run, all classes told apart or not."""
     return any(
         ratio in block.ratios and loops in block.loops and multi_run in block.multi_run
         for block in method.grid
     )
+
+
+def _part_problems(
+    table: str, part: Part | None, methods: Mapping[str, Method], loops: int
+) -> Iterator[str]:
+    """What stands in the way of Table 2, 3, 5 or the table of decisions."""
+    for name in part.methods if part else ():
+        method, ratio = methods.get(name), part.ratio if part else 0.0
+        if method is None:
+            yield f"{table}.methods has {name!r}, but run_methods has not"
+        elif name != FULL and method.select != FULL and not makes(method, ratio, loops):
+            yield (
+                f"{table}.methods has {name}, but its grid has no multi-run {ratio:g} % "
+                f"({table}.ratio) with {loops} loops"
+            )
+        elif table == "objective" and not any(block.targets for block in method.grid):
+            yield f"{table}.methods has {name}, but its grid names no targets"
+        elif table == "domains" and not method.domains:
+            yield f"{table}.methods has {name}, but it is tested in no domains"
 
 
 def table_problems(tables: Tables, methods: Mapping[str, Method], steps: int) -> Iterator[str]:
@@ -64,6 +83,9 @@ def table_problems(tables: Tables, methods: Mapping[str, Method], steps: int) ->
         elif name != FULL and not makes(methods[name], ratio, loops):
             wanted = f"{ratio:g} % (figure_ratio) with {loops} loops"
             yield f"figure_methods has {name}, but its grid has no multi-run {wanted}"
+
+    for table in ("objective", "domains", "encoders", "decisions"):
+        yield from _part_problems(table, getattr(tables, table), methods, loops)
 
     if tables.loss_window > steps:
         yield f"loss_window is {tables.loss_window}, but training.steps is only {steps}"

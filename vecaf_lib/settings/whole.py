@@ -15,9 +15,11 @@ from vecaf_lib.settings.sections import (
     Captions,
     Compute,
     Dataset,
+    Domain,
     Method,
     Name,
     Section,
+    StandsFor,
     Tables,
     Text,
     Training,
@@ -30,11 +32,13 @@ class Settings(Section):
     """params.yaml as a whole."""
 
     profile: Name
+    stands_for: StandsFor | None = None
     dataset: Dataset
     captions: Captions
     vision: Vision
     text: Text
     training: Training
+    domains: dict[Name, Domain] = Field(default_factory=dict)
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     methods: Annotated[dict[Name, Method], Field(min_length=1)]
     run_methods: Annotated[list[str], Field(min_length=1)]
@@ -62,6 +66,13 @@ class Settings(Section):
                     f"{name} asks for {most} loops, but training.steps is {training.steps}; "
                     "every loop needs at least one step"
                 )
+            domains = info.data.get("domains", {})
+            for domain in filter(None, [method.domain, *method.domains]):
+                if domain not in domains:
+                    problems.append(
+                        f"{name} names the domain {domain!r}, which the section domains has not; "
+                        f"{hint(domain, list(domains))}"
+                    )
         return _or_complain(methods, problems)
 
     @field_validator("run_methods")

@@ -1,0 +1,100 @@
+"""The losses of CLIPstyler, and the crops on which the first of them is measured."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from vecaf_lib.stylise import losses
+from vecaf_lib.stylise.crops import homography, random_crops
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def crops_of(images: Tensor, count: int = 5, seed: int = 0, **options: float) -> Tensor:
+    asked = {"share": 0.25, "size": 24, "distortion": 0.5} | options
+    return random_crops(images, count, generator=seeded(seed), **asked)  # type: ignore[arg-type]
+
+
+def test_the_directional_loss_is_one_minus_the_cosine() -> None:
+    before = torch.zeros(3, 2)
+    after = torch.tensor([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0]])
+    loss = losses.directional(after, before, torch.tensor([0.5, 0.0]))
+    torch.testing.assert_close(loss, torch.tensor([0.0, 1.0, 2.0]))
+    shifted = losses.directional(after + 5, before + 5, torch.tensor([0.5, 0.0]))
+    torch.testing.assert_close(shifted, loss)
+
+
+def test_patches_below_the_threshold_are_dropped_but_counted() -> None:
+    patches = torch.tensor([0.1, 0.69, 0.7, 1.3], requires_grad=True)
+    loss = losses.patchwise(patches, 0.7)
+    assert float(loss) == pytest.approx((0.7 + 1.3) / 4)
+    loss.backward()
+    assert patches.grad is not None
+    assert patches.grad.tolist() == [0, 0, 0.25, 0.25]
+
+
+def test_content_is_relative_and_zero_for_the_source() -> None:
+    maps = [torch.rand(shape, generator=seeded(0)) for shape in ((2, 4, 3, 3), (2, 8, 2, 2))]
+    assert float(losses.content(maps, maps)) == 0
+    twice = [2 * part for part in maps]
+    assert float(losses.content(twice, maps)) == pytest.approx(1)
+    hundred = [100 * part for part in maps], [50 * part for part in maps]
+    assert float(losses.content(*hundred)) == pytest.approx(1)
+
+
+def test_total_variation() -> None:
+    assert float(losses.total_variation(torch.full((2, 3, 8, 9), 0.3))) == 0
+    edge = torch.zeros(1, 3, 4, 4)
+    edge[..., 2:] = 0.5  # 4 steps of 0.5 across in each of 3 channels, 3 along each diagonal
+    across, diagonal = (12 * 0.25) ** 0.5, (9 * 0.25) ** 0.5
+    assert float(losses.total_variation(edge)) == pytest.approx(across + 2 * diagonal)
+
+
+def test_a_homography_takes_the_corners_where_it_says() -> None:
+    start = torch.tensor([[[-1.0, -1], [1, -0.8], [0.7, 1], [-0.9, 0.6]]])
+    end = torch.tensor([[[-1.0, -1], [1, -1], [1, 1], [-1, 1]]])
+    moved = torch.cat([start, torch.ones(1, 4, 1)], dim=2) @ homography(start, end).mT
+    torch.testing.assert_close(moved[..., :2] / moved[..., 2:], end, atol=1e-5, rtol=1e-5)
+
+
+def test_without_distortion_a_crop_is_a_square_of_the_image() -> None:
+    """Pixels that hold their own coordinates tell where a crop comes from."""
+    y, x = torch.meshgrid(torch.arange(40.0), torch.arange(60.0), indexing="ij")
+    crops = crops_of(torch.stack([x, y])[None], count=50, size=20, distortion=0.0)
+    assert crops.shape == (50, 2, 20, 20)
+    across, down = crops.unbind(1)
+    inner = slice(2, -2)  # the border pixels are held where the sampling leaves the image
+    step = torch.full((50, 20, 15), 0.5)  # 10 px of the image on 20
+    torch.testing.assert_close(across.diff(dim=2)[:, :, inner], step[:, :, :15], atol=1e-3, rtol=0)
+    torch.testing.assert_close(down.diff(dim=1)[:, inner], step.transpose(1, 2), atol=1e-3, rtol=0)
+    assert across.min() < 12
+    assert across.max() > 48  # all over the image
+    assert down.max() > 32
+
+
+def test_a_perspective_leaves_black_outside_and_gradients_flow() -> None:
+    image = torch.ones(2, 3, 32, 32, requires_grad=True)
+    crops = crops_of(image, count=8)
+    assert crops.shape == (16, 3, 24, 24)
+    black = (crops == 0).float().mean((1, 2, 3))
+    assert (black > 0.05).all()
+    assert (black < 0.8).all()  # corners move inwards by half a side at most: 3/4 of the area
+    assert ((crops == 0) | ((crops - 1).abs() < 1e-5)).all()
+    crops.sum().backward()
+    assert image.grad is not None
+    assert image.grad.abs().sum() > 0
+
+
+def test_crops_of_one_image_lie_together() -> None:
+    images = torch.stack([torch.full((3, 32, 32), value) for value in (0.25, 0.75)])
+    crops = crops_of(images, count=3, distortion=0.0)
+    values = crops.mean((1, 2, 3))
+    torch.testing.assert_close(values, torch.tensor([0.25] * 3 + [0.75] * 3))
+
+
+def test_crops_follow_their_generator(photos: Tensor) -> None:
+    x = photos.float()
+    assert torch.equal(crops_of(x, seed=1), crops_of(x, seed=1))
+    assert not torch.equal(crops_of(x, seed=1), crops_of(x, seed=2))
