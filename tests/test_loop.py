@@ -22,7 +22,7 @@ from vecaf_lib.evaluation import measure
 from vecaf_lib.loop import active_finetuning
 from vecaf_lib.official import OfficialAugmentation
 from vecaf_lib.seeding import generator
-from vecaf_lib.selection import Pool, load
+from vecaf_lib.selection import Pool, load, names
 from vecaf_lib.training import Recipe
 
 POOL, BUDGET, STEPS, LOOPS = 40, 8, 7, 3
@@ -35,7 +35,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ods": FAST
     | {"ensemble": 2, "iterations": 20, "loss_power": 50.0},  # losses differ little here
     "ods_official": FAST | {"ensemble": 3, "iterations": 20, "weight": "exp"},
+    "learnloss": {},
+    "ta_vaal": {"steps": 3, "width": 4, "batch_size": 8, "image_size": 16},
+    "alfa_mix": {},
 }
+COLD = ["alfa_mix", "learnloss", "ta_vaal"]  # the first set is random
+BLIND = ["random", "activeft", *COLD]  # see the labels of what they have chosen, no others
 RECIPE = Recipe(steps=STEPS, batch_size=4, learning_rate=0.05, evaluate_every=3, shift=1)
 
 
@@ -75,8 +80,10 @@ def run(
 ) -> dict[str, Any]:
     module = load(method)
     values: dict[str, Any] = {"budget": BUDGET, "loops": LOOPS, "multi_run": True, "recipe": RECIPE}
+    pvm = pvm or make_pvm(seed)
+    companion = getattr(module, "COMPANION", None)
     return active_finetuning(
-        pvm or make_pvm(seed),
+        pvm,
         train,
         VALIDATION,
         TEST,
@@ -84,6 +91,8 @@ def run(
         needs=module.NEEDS,
         cea=Augmentation(TEXT, seed=seed, eta=1.0) if cea else None,
         seed=seed,
+        predictor=companion and companion(pvm, generator(seed, "companion")),
+        cold_start=getattr(module, "COLD_START", False),
         **values | others,
     )
 
@@ -233,11 +242,11 @@ def spoilt(train: ImageSet, known: set[str]) -> ImageSet:
     return relabelled(train, labels)
 
 
-@pytest.mark.parametrize("method", ["random", "activeft"])
+@pytest.mark.parametrize("method", BLIND)
 @pytest.mark.parametrize("cea", [False, True])
 def test_labels_of_samples_that_were_not_chosen_do_not_matter(method: str, cea: bool) -> None:
     first = run(method, cea=cea)
-    known = {name for names in chosen(first) for name in names}
+    known = {name for one in chosen(first) for name in one}
     assert known < set(TRAIN.ids)
     assert run(method, cea=cea, train=spoilt(TRAIN, known)) == first
 
@@ -246,13 +255,79 @@ def test_labels_of_samples_that_were_not_chosen_do_not_matter(method: str, cea: 
 def test_labels_matter_to_methods_that_are_shown_all_losses(method: str) -> None:
     """The same test can fail: these are said to see all labels, and they do."""
     first = run(method)
-    known = {name for names in chosen(first) for name in names}
+    known = {name for one in chosen(first) for name in one}
     second = run(method, train=spoilt(TRAIN, known))
     assert second["loops"][0]["chosen"] == first["loops"][0]["chosen"]  # losses are uniform there
     assert [told["mean_pool_loss"] for told in second["loops"]] != [
         told["mean_pool_loss"] for told in first["loops"]
     ]
     assert chosen(second) != chosen(first)
+
+
+def test_which_methods_are_blind_and_which_start_cold() -> None:
+    assert set(names()) == {*OPTIONS, "full"}
+    assert set(BLIND) == {name for name in OPTIONS if "losses" not in load(name).NEEDS}
+    assert set(COLD) == {name for name in OPTIONS if getattr(load(name), "COLD_START", False)}
+
+
+def permuted(train: ImageSet, which: set[str], by: int) -> ImageSet:
+    """The labels of the samples in ``which`` change hands among them."""
+    at = torch.tensor([i for i, name in enumerate(train.ids) if name in which])
+    labels = train.labels.clone()
+    labels[at] = labels[at].roll(by)
+    assert not torch.equal(labels, train.labels)
+    return relabelled(train, labels)
+
+
+@pytest.mark.parametrize("method", BLIND)
+def test_the_second_choice_knows_no_labels_but_those_of_the_first(method: str) -> None:
+    first = chosen(run(method, loops=2))
+    hidden = set(TRAIN.ids) - set(first[0])
+    for by in (1, 5):
+        assert chosen(run(method, loops=2, train=permuted(TRAIN, hidden, by))) == first
+
+
+@pytest.mark.parametrize("method", COLD)
+def test_the_second_choice_does_use_the_labels_of_the_first(method: str) -> None:
+    """The test above can fail: what was chosen teaches the model and what stands beside it."""
+    recipe = Recipe(steps=20, batch_size=4, learning_rate=0.05)
+    first = chosen(run(method, loops=2, recipe=recipe))
+    second = chosen(run(method, loops=2, recipe=recipe, train=permuted(TRAIN, set(first[0]), 1)))
+    assert second[0] == first[0]
+    assert second[1] != first[1]
+
+
+@pytest.mark.parametrize("method", COLD)
+def test_a_cold_start_is_random_and_its_single_run_keeps_the_second_choice(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools: list[Pool] = []
+    module = load(method)
+    select = module.select
+
+    def spy(pool: Pool, *rest: Any, **others: Any) -> Tensor:
+        pools.append(pool)
+        picked: Tensor = select(pool, *rest, **others)
+        return picked
+
+    monkeypatch.setattr(module, "select", spy)
+    single = chosen(run(method, multi_run=False))
+    assert single[0] == chosen(run("random"))[0]
+    assert single[1] == single[2]
+    assert not set(single[1]) & set(single[0])
+    assert len(pools) == 2
+    known = [[TRAIN.ids[i] for i in pool.need("labelled").tolist()] for pool in pools]
+    assert known == [[], sorted(single[0], key=TRAIN.ids.index)]
+    if "predicted_losses" in module.NEEDS:
+        assert pools[0].predicted_losses is None
+        assert pools[1].need("predicted_losses").shape == (POOL,)
+    if "labels" in module.NEEDS:
+        labels = [TRAIN.labels[TRAIN.ids.index(name)] for name in known[1]]
+        assert pools[1].need("labels").tolist() == labels
+    several = chosen(run(method))
+    assert several[:2] == single[:2]
+    assert several[2] != single[2]
+    assert len({name for one in several for name in one}) == LOOPS * BUDGET  # always new ones
 
 
 @pytest.mark.parametrize("source", ["linear_probe", "classifier"])

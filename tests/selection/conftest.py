@@ -4,14 +4,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from pools import known, seeded
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from vecaf_lib.selection import Pool
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture
@@ -22,7 +19,8 @@ def make_pool() -> Callable[..., Pool]:
         draw = seeded(seed)
         centres = torch.randn(groups, d, generator=draw)
         e = centres[torch.arange(n) % groups] + spread * torch.randn(n, d, generator=draw)
-        return Pool(n, embeddings=e, losses=0.05 + 2 * torch.rand(n, generator=draw))
+        losses = 0.05 + 2 * torch.rand(n, generator=draw)
+        return Pool(n, embeddings=e, losses=losses, **known(n, d, draw))
 
     return build
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from vecaf_lib.loss_prediction import LossPredictor
 from vecaf_lib.selection import random
 from vecaf_lib.selection._pool import Pool, check_budget
-from vecaf_lib.selection._types import Count, Record, Share
+from vecaf_lib.selection._types import Record, Share
 
 NEEDS = frozenset({"predicted_losses", "labelled"})
 COLD_START = True
@@ -25,12 +25,12 @@ def select(
     *,
     generator: torch.Generator,
     record: Record = None,
-    subset: Count | Share | None = None,
+    subset: Share = 1.0,
     exclude_labelled: bool = True,
 ) -> Tensor:
     """Choose the ``budget`` largest predicted losses, largest first; ties keep the pool's order.
 
-    Without ``subset`` only the first set depends on the generator.
+    With ``subset`` 1 only the first set depends on the generator.
 
     Args:
         pool: with ``labelled`` and, unless that is empty, ``predicted_losses``.
@@ -38,9 +38,9 @@ def select(
         generator: draws the first set, and the subset.
         record: receives ``candidates`` and ``repeats``, the chosen samples that had been chosen
             before; nothing of a first set.
-        subset: look at a random part of the candidates only, so that fewer of the chosen are near
-            duplicates: a share (a number with a point, up to 1.0) or a number of samples (theirs:
-            10,000 of CIFAR-10's 50,000), never fewer than K. None looks at all.
+        subset: share of the pool, in (0, 1], among which it looks: so many candidates are drawn at
+            random, never fewer than K, and fewer of the chosen are near duplicates. Theirs is 0.2
+            (10,000 of CIFAR-10's 50,000); 1 looks at all.
         exclude_labelled: choose samples that are not labelled yet, as active learning does. The
             paper's loops each choose afresh from the whole pool; False does that.
 
@@ -54,10 +54,9 @@ def select(
     losses = pool.need("predicted_losses")
     old = labelled if exclude_labelled else labelled[:0]
     new = unlabelled(pool.size, old)
-    if subset is not None and len(new):
-        wanted = subset if isinstance(subset, int) else round(subset * len(new))
-        drawn = torch.randperm(len(new), generator=generator)[: max(wanted, budget)]
-        new = new[drawn.sort().values]
+    wanted = max(budget, round(subset * pool.size))
+    if wanted < len(new):
+        new = new[torch.randperm(len(new), generator=generator)[:wanted].sort().values]
     chosen = largest(losses, new, old, budget)
     if record is not None:
         repeats = int(torch.isin(chosen, labelled).sum())

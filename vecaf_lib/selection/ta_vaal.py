@@ -68,7 +68,8 @@ def select(
         latent: numbers that the autoencoder leaves of an image.
         width: channels of its first convolution; theirs is 128, with 16 times the work.
         adversary: weight of the autoencoder's adversarial term.
-        beta: weight of its KL term.
+        beta: weight of its KL term, with KL divided by the 3 image_size^2 values of an image as the
+            squared error is; beta = 3 image_size^2 is the plain sum beside the mean squared error.
         image_size: pixels a side that the autoencoder sees; images of another size, such as those
             of a PVM for 224 pixels, are resized for it.
 
@@ -87,7 +88,7 @@ def select(
     order = torch.cat(
         [_order(at, steps, batch_size, generator) for at in (labelled, new)], 1
     )  # (steps, 2 batch_size)
-    shown = (images[at] for at in order)
+    shown = (images[at] for at in order.tolist())
     with (
         torch.random.fork_rng(devices=[]),
         torch.backends.cudnn.flags(enabled=True, deterministic=True),  # all processes choose alike

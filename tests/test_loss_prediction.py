@@ -1,0 +1,223 @@
+"""The loss predictor: its two ranking losses, what it learns, and where its gradient goes."""
+
+import vecaf_lib.encoders  # noqa: F401 (timm can be imported after it)
+
+# isort: split
+import math
+from typing import Any
+
+import pytest
+import timm
+import torch
+from scipy.stats import kendalltau
+from torch import Tensor
+
+from vecaf_lib.datasets import ImageSet
+from vecaf_lib.encoders.features import feature_widths, features
+from vecaf_lib.encoders.vision import PVM
+from vecaf_lib.errors import BadInput
+from vecaf_lib.evaluation import look, predicted_losses
+from vecaf_lib.loss_prediction import LossPredictor
+from vecaf_lib.objective import MULTI_CLASS
+from vecaf_lib.training import Finetuner, Recipe
+
+CLASSES = ("a", "b", "c")
+MODELS = pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
+RANKINGS = pytest.mark.parametrize("ranking", ["margin", "logistic"])
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def make_pvm(name: str = "test_resnet") -> PVM:
+    sizes = {"img_size": 32} if "vit" in name else {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        backbone = timm.create_model(name, pretrained=False, **sizes)
+    return PVM(backbone, len(CLASSES), generator=seeded(0))
+
+
+def make_images(size: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Noise of many brightnesses (n x 3 x 32 x 32), and the brightness of each."""
+    draw = seeded(seed)
+    brightness = torch.rand(size, generator=draw)
+    noise = torch.randint(0, 60, (size, 3, 32, 32), generator=draw)
+    return (noise + 190 * brightness.view(-1, 1, 1, 1)).to(torch.uint8), brightness
+
+
+def make_predictor(**options: Any) -> LossPredictor:
+    return LossPredictor(make_pvm(), seeded(1), **options)
+
+
+def softplus(x: float) -> float:
+    return math.log1p(math.exp(x))
+
+
+# pairs of four: (0, 3) and (1, 2)
+PREDICTED, LOSSES = torch.tensor([2.0, 0.0, 1.0, 3.0]), torch.tensor([1.0, 5.0, 2.0, 4.0])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, (0.0 + 2.0) / 2),  # -1 is right and just far enough; -1 is wrong: 1 + 1
+        ({"margin": 3.0}, (2.0 + 4.0) / 2),
+        ({"ranking": "logistic"}, (softplus(-1) + softplus(1)) / 2),
+    ],
+)
+def test_ranking_losses_by_hand(options: dict[str, Any], expected: float) -> None:
+    predictor = make_predictor(**options)
+    assert float(predictor.ranking_loss(PREDICTED, LOSSES)) == pytest.approx(expected)
+    middle = [torch.cat([part[:2], torch.tensor([9.0]), part[2:]]) for part in (PREDICTED, LOSSES)]
+    assert float(predictor.ranking_loss(*middle)) == pytest.approx(expected)  # has no partner
+    assert float(predictor.ranking_loss(PREDICTED + 7, 3 * LOSSES)) == pytest.approx(expected)
+
+
+@RANKINGS
+def test_a_step_downhill_corrects_the_order_and_leaves_the_losses_alone(ranking: str) -> None:
+    predictor = make_predictor(ranking=ranking)
+    told, losses = torch.zeros(2, requires_grad=True), torch.tensor([3.0, 1.0], requires_grad=True)
+    predictor.ranking_loss(told, losses).backward()
+    assert told.grad is not None
+    assert told.grad[0] < 0 < told.grad[1]  # the larger loss shall be predicted larger
+    assert losses.grad is None
+
+
+@RANKINGS
+def test_equal_losses_are_pulled_apart_by_neither(ranking: str) -> None:
+    told = torch.zeros(2, requires_grad=True)
+    make_predictor(ranking=ranking).ranking_loss(told, torch.ones(2)).backward()
+    assert told.grad is not None
+    assert told.grad.tolist() == [0.0, 0.0]
+
+
+@RANKINGS
+def test_one_image_makes_no_pair(ranking: str) -> None:
+    told = make_predictor(ranking=ranking).ranking_loss(torch.ones(1), torch.ones(1))
+    assert float(told) == 0.0
+
+
+@MODELS
+def test_four_depths_are_averaged_mapped_to_128_and_joined(name: str) -> None:
+    pvm = make_pvm(name).eval()
+    predictor = LossPredictor(pvm, seeded(1))
+    maps, _ = features(pvm, make_images(3)[0], 4)
+    assert [layer.in_features for layer in predictor.reduce] == feature_widths(pvm, 4)
+    assert [layer.out_features for layer in predictor.reduce] == [128] * 4
+    by_hand = torch.cat(
+        [
+            (part.flatten(2).mean(2) @ layer.weight.T + layer.bias).clamp_min(0)
+            for part, layer in zip(maps, predictor.reduce, strict=True)
+        ],
+        1,
+    )
+    expected = (by_hand @ predictor.predict.weight.T + predictor.predict.bias)[:, 0]
+    assert predictor.predict.in_features == 512
+    torch.testing.assert_close(predictor(maps), expected)
+
+
+def test_weights_follow_the_generator() -> None:
+    one, same, other = (LossPredictor(make_pvm(), seeded(s)).state_dict() for s in (1, 1, 2))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not any(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_more_depths_than_the_model_has_are_refused() -> None:
+    with pytest.raises(BadInput, match="but 40 are asked"):
+        make_predictor(depths=40)
+
+
+def tau_of(pvm: PVM, predictor: LossPredictor, images: Tensor, losses: Tensor) -> float:
+    return float(kendalltau(predicted_losses(pvm, predictor, images), losses).statistic)
+
+
+@MODELS
+@RANKINGS
+def test_it_learns_to_rank_losses_of_images_it_has_not_seen(name: str, ranking: str) -> None:
+    """Losses that the image decides, in an order that the first weights do not have."""
+    pvm = make_pvm(name).eval()
+    predictor = LossPredictor(pvm, seeded(1), ranking=ranking)  # type: ignore[arg-type]
+    unseen, hard = make_images(60, seed=2)
+    before = tau_of(pvm, predictor, unseen, hard)
+    sign = -1 if before > 0 else 1
+    adam = torch.optim.Adam([*predictor.parameters(), *pvm.parameters()], lr=1e-3)
+    for step in range(15):
+        images, losses = make_images(16, seed=10 + step)
+        loss = predictor.ranking_loss(predictor(features(pvm, images, 4)[0]), sign * losses)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    after = tau_of(pvm, predictor, unseen, sign * hard)
+    assert sign * before <= 0
+    assert after > 0.7
+
+
+def make_set(size: int, seed: int = 0) -> ImageSet:
+    """Dark images are all of class a; of bright ones, b or c cannot be told apart."""
+    images, brightness = make_images(size, seed)
+    coin = torch.randint(1, 3, (size,), generator=seeded(seed + 1))
+    labels = torch.where(brightness < 0.5, 0, coin)
+    return ImageSet(images, labels, tuple(str(i) for i in range(size)), CLASSES)
+
+
+def finetuner(steps: int, name: str = "test_resnet", **options: Any) -> Finetuner:
+    pvm = make_pvm(name)
+    recipe = Recipe(steps=steps, batch_size=16, learning_rate=0.02, evaluate_every=1000)
+    predictor = None if options.get("none") else LossPredictor(pvm, seeded(1), **options)
+    return Finetuner(pvm, recipe, loops=1, seed=0, predictor=predictor)
+
+
+@MODELS
+@RANKINGS
+def test_trained_beside_the_model_it_ranks_the_losses_that_the_model_has(
+    name: str, ranking: str
+) -> None:
+    tuner, unseen = finetuner(60, name, ranking=ranking), make_set(100, seed=5)
+
+    def tau() -> float:
+        losses = MULTI_CLASS.losses(look(tuner.pvm, unseen.images)[1], unseen.labels)
+        return tau_of(tuner.pvm, tuner.predictor, unseen.images, losses)  # type: ignore[arg-type]
+
+    before = tau()
+    tuner.finetune(make_set(100), make_set(2), loop=0)
+    assert tau() > max(0.4, before + 0.3)
+
+
+def weights(module: torch.nn.Module | None) -> Tensor:
+    assert module is not None
+    return torch.cat([p.detach().flatten().clone() for p in module.parameters()])
+
+
+@MODELS
+@pytest.mark.parametrize(("share", "reaching"), [(0.0, 0), (0.5, 2), (0.6, 3), (1.0, 4)])
+def test_its_gradient_stops_reaching_the_model_after_a_share_of_the_steps(
+    name: str, share: float, reaching: int
+) -> None:
+    tuner, live = finetuner(4, name, detach_after=share), []
+    assert tuner.predictor is not None
+    tuner.predictor.register_forward_pre_hook(
+        lambda module, inputs: live.append([part.requires_grad for part in inputs[0]])
+    )
+    start = weights(tuner.predictor)
+    tuner.finetune(make_set(20), make_set(2), loop=0)
+    training = live[:4]
+    assert training == [[step < reaching] * 4 for step in range(4)]
+    assert not torch.equal(weights(tuner.predictor), start)  # it goes on learning itself
+
+
+@MODELS
+def test_the_model_is_moved_by_it_only_as_long_as_gradients_flow(name: str) -> None:
+    ends = {}
+    for key, options in {
+        "alone": {"none": True},
+        "cut": {"detach_after": 0.0},
+        "beside": {"detach_after": 1.0},
+        "heavy": {"detach_after": 1.0, "weight": 5.0},
+    }.items():
+        tuner = finetuner(3, name, **options)
+        tuner.finetune(make_set(20), make_set(2), loop=0)
+        ends[key] = weights(tuner.pvm)
+    torch.testing.assert_close(ends["cut"], ends["alone"], rtol=0, atol=1e-6)
+    moved = [(ends[key] - ends["alone"]).norm() for key in ("beside", "heavy")]
+    assert 1e-3 < moved[0] < moved[1]
