@@ -136,7 +136,8 @@ def test_unknown_setting(
             "methods.vecaf.select",
             "_pool",
             "methods.vecaf.select: '_pool' is no method of selection; "
-            "known are activeft, full, ods, ods_official, random, topk_loss.",
+            "known are activeft, alfa_mix, full, learnloss, ods, ods_official, random, ta_vaal, "
+            "topk_loss.",
         ),
         (
             "dataset.name",

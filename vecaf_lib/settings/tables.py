@@ -12,10 +12,15 @@ ABLATION = ("vecaf", "vecaf_no_cea", "vecaf_no_ods", "vecaf_neither")  # the row
 FULL = "full"  # full-data finetuning: no selection, so no ratio and no multi-run
 
 
-def makes(method: Method, ratio: float, loops: int, *, multi_run: bool = True) -> bool:
-    """Whether the method's grid has this run, all classes told apart or not."""
+def makes(
+    method: Method, ratio: float, loops: int, *, multi_run: bool = True, one_class: bool = False
+) -> bool:
+    """Whether the method's grid has this run, of all classes or (Table 2) of one against all."""
     return any(
-        ratio in block.ratios and loops in block.loops and multi_run in block.multi_run
+        ratio in block.ratios
+        and loops in block.loops
+        and multi_run in block.multi_run
+        and bool(block.targets) == one_class
         for block in method.grid
     )
 
@@ -28,13 +33,15 @@ def _part_problems(
         method, ratio = methods.get(name), part.ratio if part else 0.0
         if method is None:
             yield f"{table}.methods has {name!r}, but run_methods has not"
-        elif name != FULL and method.select != FULL and not makes(method, ratio, loops):
+        elif table == "objective" and not any(block.targets for block in method.grid):
+            yield f"{table}.methods has {name}, but its grid names no targets"
+        elif method.select != FULL and not makes(
+            method, ratio, loops, one_class=table == "objective"
+        ):
             yield (
                 f"{table}.methods has {name}, but its grid has no multi-run {ratio:g} % "
                 f"({table}.ratio) with {loops} loops"
             )
-        elif table == "objective" and not any(block.targets for block in method.grid):
-            yield f"{table}.methods has {name}, but its grid names no targets"
         elif table == "domains" and not method.domains:
             yield f"{table}.methods has {name}, but it is tested in no domains"
 
