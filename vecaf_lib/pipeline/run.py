@@ -23,19 +23,23 @@ from vecaf_lib.pipeline.store import RunSpec, RunStore
 from vecaf_lib.seeding import generator
 from vecaf_lib.selection import load as load_method
 from vecaf_lib.selection._pool import budget_of
+from vecaf_lib.stylise.stylist import stylised
 from vecaf_lib.training import Recipe
 
 
 def make_run(job: Job, spec: RunSpec) -> dict[str, Any]:
     """Finetune once and return what the run file is to hold."""
     use_device(job.compute["device"])
-    train = job.images("train")
+    train, style = job.images("train"), job.method["stylise"]
     pvm = PVM(
         load_backbone(**job.vision, image_size=job.dataset["image_size"]),
         len(train.class_names),
         generator=generator(spec.seed, "initialisation"),
         precision=job.compute["precision"],
     )
+    if style:
+        prompt = job.domains[job.method["domain"]]["prompt"]
+        train = stylised(train, prompt=prompt, pvm=pvm, seed=spec.seed, **style)
     module = load_method(job.method["select"])
     companion = getattr(module, "COMPANION", None)
     objective = Objective(train.class_names.index(spec.target) if spec.target else None)

@@ -391,6 +391,7 @@ class Ours:
             for table in self.tables.values()
             if {"cell", "mean"} <= set(table)
             for _, line in table.iterrows()
+            if line.get("n", 1)  # a line without runs says nothing
         }
 
     def look(

@@ -41,14 +41,14 @@ class Grid:
         self.ratio, self.loops, self.seeds = ratio, loops, seeds
 
     def cell(self, id: str, method: str, table: pd.DataFrame, target: str = "") -> Cell:
-        """The multi-run cell of one method; full-data finetuning has but one run."""
-        full = self.methods[method]["select"] == FULL
-        row = Row(FULL if full else method, not full, self.labels[method])
+        """The multi-run cell of one method; one that trains on all data selects once."""
+        whole = self.methods[method]["select"] == FULL
+        row = Row(method, not whole, self.labels[method])
         return cell(
             table,
             id=id,
             row=row,
-            ratio=self.ratio,
+            ratio=100.0 if whole else self.ratio,
             loops=self.loops,
             seeds=self.seeds,
             target=target,
@@ -80,11 +80,13 @@ def table2(grid: Grid, methods: Sequence[str], paper: pd.DataFrame) -> pd.DataFr
 def table3(grid: Grid, methods: Sequence[str], domains: Mapping[str, Any]) -> pd.DataFrame:
     """Table 3: accuracy in each target domain, by severity and on average.
 
-    A method with a ``domain`` of its own is shown in that domain alone.
+    A method with a ``domain`` of its own is shown in that domain alone. One that has no runs, for
+    want of its weights, has lines with n = 0.
     """
     lines = []
     for domain, section in domains.items():
-        shown = [name for name in methods if grid.methods[name]["domain"] in (None, domain)]
+        here = [name for name in methods if grid.methods[name]["domain"] in (None, domain)]
+        shown = [name for name in here if name in grid.labels]
         for severity in ["mean", *map(str, section["severities"])]:
             table = in_domain(grid.runs, domain, severity)
             cells = {}
@@ -97,6 +99,12 @@ def table3(grid: Grid, methods: Sequence[str], domains: Mapping[str, Any]) -> pd
                 lines.append(
                     {"cell": line.pop("cell"), "domain": domain, "severity": severity} | line
                 )
+        for name in here:
+            if name not in grid.labels:
+                short = name.removesuffix(f"_{domain}")
+                empty = {"selection": "single", "labels": "–", "loops": grid.loops, "n": 0}
+                place = {"domain": domain, "severity": "mean", "method": short}
+                lines.append({"cell": f"table3/{short}/{domain}/mean"} | place | empty)
     return pd.DataFrame(lines)
 
 

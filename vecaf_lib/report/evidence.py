@@ -38,6 +38,7 @@ def evidence_page(tables: Mapping[str, pd.DataFrame], runs_dir: Path) -> str:
     Raises:
         BadInput: a run file is missing, or a table is not the mean of its run files.
     """
+    tables = {name: table[table["n"] > 0] for name, table in tables.items()}
     lines = {line["cell"]: line for table in tables.values() for _, line in table.iterrows()}
     values = {cell: _values(line, runs_dir) for cell, line in lines.items()}
     text = (

@@ -21,6 +21,7 @@ REFERENCES = {
     "hashed": "text without meaning",
     "vecaf": "VeCAF as in Table 1",
 }
+NOT_RUN = "needs CLIP weights"  # the only methods that a table may show without runs
 SIDES = {  # table -> (columns that name a row, references)
     "table2": ({"target": "Class", "method": "Method"}, ("activeft",)),
     "table3": (
@@ -120,7 +121,7 @@ def _compared(table: pd.DataFrame, kind: str, evidence: str) -> str:
         [
             *(method_name(row[key]) if key == "method" else str(row[key]) for key in columns),
             row["labels"],
-            accuracy(row, evidence),
+            accuracy(row, evidence) if row["n"] else NOT_RUN,
             *(difference(row, name, evidence) for name in references),
         ]
         for _, row in table.iterrows()

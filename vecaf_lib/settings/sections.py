@@ -153,6 +153,18 @@ class Domain(Section):
     severities: Annotated[list[Severity], Field(min_length=1)] = [1, 2, 3, 4, 5]
 
 
+class Stylise(Section):
+    """CLIPstyler, see ``vecaf_lib.stylise``: train on images in the style of the domain's prompt.
+
+    ``model``: open_clip's ``architecture:tag``; ``weights``: ``hub`` (its local cache) or a path.
+    """
+
+    model: str = "ViT-B-32:openai"
+    weights: Annotated[str, Field(min_length=1)] = "hub"
+    steps: Count = 200
+    batch_size: Count = 4
+
+
 class Grid(Section):
     """A block of runs: every ratio with every number of loops, single and/or multi-run.
 
@@ -170,7 +182,8 @@ class Method(Section):
     """One row of a table: how it selects, whether it augments, and which runs are made of it.
 
     ``vision`` and ``text`` replace the profile's own. ``domain``: whose prompt ends every caption.
-    ``domains``: those it is tested in besides.
+    ``domains``: those it is tested in besides. ``stylise``: its training images are moved to
+    ``domain`` first.
     """
 
     select: str
@@ -178,6 +191,7 @@ class Method(Section):
     first_losses: FirstLosses = "uniform"
     accumulate: bool = False
     cea: CEA | None = None
+    stylise: Stylise | None = None
     vision: Vision | None = None
     text: Text | None = None
     domain: str | None = None
@@ -188,6 +202,12 @@ class Method(Section):
     @classmethod
     def _known(cls, value: str) -> str:
         return known(value, names(), "method of selection")
+
+    @model_validator(mode="after")
+    def _style_of_what(self) -> "Method":
+        if self.stylise and not self.domain:
+            raise ValueError("stylise needs a domain, whose prompt says what style; name one")
+        return self
 
 
 class Part(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,11 +26,17 @@ def makes(
 
 
 def _part_problems(
-    table: str, part: Part | None, methods: Mapping[str, Method], loops: int
+    table: str,
+    part: Part | None,
+    methods: Mapping[str, Method],
+    loops: int,
+    optional: Collection[str],
 ) -> Iterator[str]:
     """What stands in the way of Table 2, 3, 5 or the table of decisions."""
     for name in part.methods if part else ():
         method, ratio = methods.get(name), part.ratio if part else 0.0
+        if method is None and name in optional:
+            continue  # shown as not run
         if method is None:
             yield f"{table}.methods has {name!r}, but run_methods has not"
         elif table == "objective" and not any(block.targets for block in method.grid):
@@ -46,13 +52,19 @@ def _part_problems(
             yield f"{table}.methods has {name}, but it is tested in no domains"
 
 
-def table_problems(tables: Tables, methods: Mapping[str, Method], steps: int) -> Iterator[str]:
+def table_problems(
+    tables: Tables,
+    methods: Mapping[str, Method],
+    steps: int,
+    optional: Collection[str] = (),
+) -> Iterator[str]:
     """A sentence without its full stop for each setting that no grid or step budget can serve.
 
     Args:
         tables: what is to be shown.
         methods: those that are run.
         steps: of a run.
+        optional: methods that need weights of their own; a table shows them as not run.
     """
     loops = tables.loops
     if not any(
@@ -92,7 +104,7 @@ def table_problems(tables: Tables, methods: Mapping[str, Method], steps: int) ->
             yield f"figure_methods has {name}, but its grid has no multi-run {wanted}"
 
     for table in ("objective", "domains", "encoders", "decisions"):
-        yield from _part_problems(table, getattr(tables, table), methods, loops)
+        yield from _part_problems(table, getattr(tables, table), methods, loops, optional)
 
     if tables.loss_window > steps:
         yield f"loss_window is {tables.loss_window}, but training.steps is only {steps}"

@@ -91,8 +91,9 @@ class Settings(Section):
         if not {"training", "methods", "run_methods"} <= info.data.keys():
             return tables
         runs = {name: info.data["methods"][name] for name in info.data["run_methods"]}
+        styled = [name for name, method in info.data["methods"].items() if method.stylise]
         steps = info.data["training"].steps
-        return _or_complain(tables, list(table_problems(tables, runs, steps)))
+        return _or_complain(tables, list(table_problems(tables, runs, steps, styled)))
 
     @field_validator("compute")
     @classmethod
