@@ -326,6 +326,12 @@ def test_unknown_setting(
             "(figure_ratio) with 3 loops.",
         ),
         (
+            "methods.clipstyler_snowy.domain",
+            None,
+            "methods.clipstyler_snowy: stylise needs a domain, whose prompt says what style; "
+            "name one.",
+        ),
+        (
             "tables.loss_window",
             999,
             "tables: loss_window is 999, but training.steps is only {steps}.",

@@ -107,6 +107,22 @@ def test_table_3_shows_a_prompted_method_in_its_own_domain(make_grid: Callable[.
     assert row["severity"] == "1"
 
 
+def test_a_method_that_waits_for_its_weights_has_a_line_and_no_evidence(
+    make_grid: Callable[..., Grid], tmp_path: Path
+) -> None:
+    grid = make_grid()
+    grid.methods = {**grid.methods, "clipstyler_snowy": {"select": "full", "domain": "snowy"}}
+    table = table3(grid, ["full", "clipstyler_snowy"], DOMAINS)
+    lines = table[table["method"] == "clipstyler"]
+    assert lines["cell"].tolist() == ["table3/clipstyler/snowy/mean"]
+    assert lines["n"].tolist() == [0]
+    to_csv(table, tmp_path / "table3.csv")
+    text = to_markdown(read_csv(tmp_path / "table3.csv"))
+    assert "CLIPstyler" in text
+    assert text.count("needs CLIP weights") == 1
+    assert "nan" not in text
+
+
 def test_table_5_is_compared_with_the_text_without_meaning(make_grid: Callable[..., Grid]) -> None:
     table = table5(make_grid(), ["vecaf", "vecaf_hashed"], ("lite0", "minilm")).set_index("cell")
     assert list(table.index) == ["table5/lite0/minilm", "table5/lite0/hashed"]

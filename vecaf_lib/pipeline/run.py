@@ -30,7 +30,7 @@ from vecaf_lib.training import Recipe
 def make_run(job: Job, spec: RunSpec) -> dict[str, Any]:
     """Finetune once and return what the run file is to hold."""
     use_device(job.compute["device"])
-    train, style = job.images("train"), job.method["stylise"]
+    train, style = job.images("train"), job.method.get("stylise")
     pvm = PVM(
         load_backbone(**job.vision, image_size=job.dataset["image_size"]),
         len(train.class_names),
