@@ -388,3 +388,33 @@ def test_killed_at_any_moment_the_bytes_are_the_same(
 def test_the_store_reads_the_whole_grid(finished: Path) -> None:
     runs = RunStore(finished).load_grid(wanted())
     assert [run["run"]["seed"] for run in runs] == [0, 1, 0, 1]
+
+
+def test_a_styled_method_trains_on_the_styled_images_of_its_domain(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vecaf_lib.datasets import ImageSet
+    from vecaf_lib.pipeline import run as run_module
+
+    asked: list[dict[str, Any]] = []
+
+    def darkened(train: ImageSet, **options: Any) -> ImageSet:
+        asked.append(options)
+        ids = tuple(f"{name}+stylised" for name in train.ids)
+        return ImageSet(train.images // 8, train.labels, ids, train.class_names)
+
+    monkeypatch.setattr(run_module, "stylised", darkened)
+    style = {"model": "tiny", "weights": "somewhere", "steps": 3, "batch_size": 2}
+    plain = METHOD | {"select": "full", "options": {}, "cea": None, "domain": "snowy"}
+    told = [
+        run_module.make_run(
+            make_job(folder, tmp_path, method=plain | {"stylise": given}),
+            RunSpec("digits", "clipstyler", True, 100.0, 1, 0),
+        )
+        for given in (None, style)
+    ]
+    assert [(a["prompt"], a["steps"], a["seed"]) for a in asked] == [("It's a snowy day.", 3, 0)]
+    first, second = ([loop["chosen"] for loop in run["loops"]] for run in told)
+    assert all(name.endswith("+stylised") for name in second[0])
+    assert len(second[0]) == len(first[0])
+    assert told[0]["train_loss"] != told[1]["train_loss"]
