@@ -31,7 +31,7 @@ class Grid:
 
         Args:
             runs: run files.
-            methods: section of the settings.
+            methods: section of the settings, whole: tables also name methods without runs.
             labels: method -> which labels its selection may see.
             ratio: percent of the pool selected in a loop.
             loops: selection loops.
