@@ -153,7 +153,11 @@ def test_the_page_has_a_section_and_the_numbers_of_every_measure() -> None:
     page = selections_page(table)
     for heading, words in SECTIONS.values():
         assert f"## {heading}\n\n{words}" in page
-    assert "| Random and VeCAF |" in page
+    common = table.set_index("cell").loc["selections/overlap/random/vecaf"]
+    text = f"{common['mean']:.1f} ± {common['standard_error']:.1f}"
+    assert "| Method | Random | VeCAF |" in page
+    assert f"| Random | – | {text} |" in page
+    assert f"| VeCAF | {text} | – |" in page
     mean = table.set_index("cell").loc["selections/class_entropy/vecaf"]
     assert f"| VeCAF | {mean['mean']:.4f} ± {mean['standard_error']:.4f} | 2 |" in page
     linked = selections_page(table, "evidence.md")

@@ -119,7 +119,7 @@ def _compared(table: pd.DataFrame, kind: str, evidence: str) -> str:
     columns, references = SIDES[kind]
     lines = [
         [
-            *(method_name(row[key]) if key == "method" else str(row[key]) for key in columns),
+            *(_shown(row, key) for key in columns),
             row["labels"],
             accuracy(row, evidence) if row["n"] else NOT_RUN,
             *(difference(row, name, evidence) for name in references),
@@ -129,6 +129,13 @@ def _compared(table: pd.DataFrame, kind: str, evidence: str) -> str:
     header = [*columns.values(), "Labels seen by the selection", "Accuracy"]
     header += [f"Difference to {REFERENCES[name]}" for name in references]
     return pipe_table(header, lines, words=len(columns) + 1) + f"\n{SIGNS_EXPLAINED}\n"
+
+
+def _shown(row: pd.Series, key: str) -> str:
+    """A cell that names its row; the domain of Table 3 is not told twice."""
+    if key != "method":
+        return str(row[key])
+    return method_name(row["method"].removesuffix(f"_{row.get('domain')}"))
 
 
 def _table6(table: pd.DataFrame, evidence: str) -> str:

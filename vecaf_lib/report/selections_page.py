@@ -15,13 +15,16 @@ from vecaf_lib.report.selections import (
     POOL,
 )
 
+BESIDE = ("random", "activeft", "vecaf")  # columns of the overlaps
+
 SECTIONS = {
     "overlap": (
         "Overlap between methods",
         "Images that two methods share, as a part of all that either chose (Jaccard index), at the "
-        "same seed, ratio and loop. Beside it stands what two random sets of that size would have "
-        "in common. It shows whether two methods differ in what they choose. It cannot show "
-        "that the difference matters: two sets without a common image may serve equally well.",
+        "same seed, ratio and loop, in percent ± standard error over seeds. Its first line is what "
+        "two random sets of that size have in common. It shows whether two methods differ in what "
+        "they choose. It cannot show that the difference matters: two sets without a common image "
+        "may serve equally well. `selections.csv` has every pair of methods.",
     ),
     "overlap_between_loops": (
         "Overlap between the loops of a run",
@@ -93,27 +96,43 @@ def selections_page(table: pd.DataFrame, evidence: str = "") -> str:
     for measure, (heading, words) in SECTIONS.items():
         lines = table[table["measure"] == measure]
         if len(lines):
-            text += f"\n## {heading}\n\n{words}\n\n{_numbers(lines, evidence)}"
+            write = _overlaps if measure == "overlap" else _numbers
+            text += f"\n## {heading}\n\n{words}\n\n{write(lines, evidence)}"
     return text
 
 
+def _overlaps(lines: pd.DataFrame, evidence: str) -> str:
+    """Every method beside the few that all are compared with."""
+    chance = _cell(lines[lines["method"] == CHANCE].iloc[0], evidence)
+    pairs = {}
+    for _, line in lines[lines["method"] != CHANCE].iterrows():
+        shown = _cell(line, evidence)
+        pairs[line["method"], line["other"]] = pairs[line["other"], line["method"]] = shown
+    methods = list(dict.fromkeys(one for one, _ in pairs))
+    beside = [name for name in BESIDE if name in methods]
+    rows = [["*two random sets*", *[chance] * len(beside)]]
+    rows += [[method_name(one), *(pairs.get((one, b), "–") for b in beside)] for one in methods]
+    return pipe_table(["Method", *map(method_name, beside)], rows, words=1)
+
+
 def _numbers(lines: pd.DataFrame, evidence: str) -> str:
-    """The rows of one measure: methods, or pairs of methods."""
+    """The rows of one measure, one a method."""
     unit = str(lines["unit"].iloc[0])
     rows = []
     for _, line in lines.iterrows():
-        text = _value(line)
-        shown = f"[{text}]({evidence}#{slug(line['cell'])})" if evidence else text
-        rows.append([_who(line), shown, f"{line['n']:g}" if line["n"] else "–"])
+        seeds = f"{line['n']:g}" if line["n"] else "–"
+        rows.append([_who(line), _cell(line, evidence), seeds])
     header = ["Method", f"Mean ± SE, {unit.replace('-', '−')}", "Seeds"]
     return pipe_table(header, rows, words=1)
 
 
 def _who(line: pd.Series) -> str:
-    known = {POOL: "*the whole pool*", CHANCE: "*two random sets*"}
-    one = known.get(line["method"], method_name(line["method"]))
-    other = line["other"]
-    return one if pd.isna(other) or not other else f"{one} and {method_name(other)}"
+    return "*the whole pool*" if line["method"] == POOL else method_name(line["method"])
+
+
+def _cell(line: pd.Series, evidence: str) -> str:
+    text = _value(line)
+    return f"[{text}]({evidence}#{slug(line['cell'])})" if evidence else text
 
 
 def _value(line: pd.Series) -> str:
