@@ -1,0 +1,185 @@
+"""The selection engine beside a plain autograd implementation of the same objective.
+
+``python benchmarks/selection_engine.py [--quick]``. Pool: N 50,000, d 384, K 500, clustered; and
+real CIFAR-10 embeddings (``VECAF_CIFAR10`` names the images; the first call embeds them). Printed:
+
+1. time of 300 dense iterations and a full sort over the engine's time, at the objectives reached;
+2. peak memory above the embeddings, each in a process of its own;
+3. test accuracy of a linear probe on 500 CIFAR-10 images, chosen by the engine and by the exact
+   mode (`vecaf_lib.selection.ods`), paired by seed.
+
+``--quick``: the dense iterations are 20, scaled to 300, and their objective is the exact mode's,
+which takes the same steps with gradients written out; one seed in the third row for three.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from cifar_embeddings import embeddings
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from vecaf_lib.centroids import select
+from vecaf_lib.centroids.target import loss_distribution
+from vecaf_lib.errors import BadInput
+from vecaf_lib.probe import linear_probe_losses
+from vecaf_lib.seeding import generator
+from vecaf_lib.selection import Pool, ods
+from vecaf_lib.selection._centroids import start
+
+N, D, K, TAU, STEPS = 50_000, 384, 500, 0.07, 300
+CLUSTERS, NOISE = 100, 0.8
+
+
+def clustered(n: int, d: int, clusters: int, noise: float = NOISE) -> tuple[Tensor, Tensor]:
+    """Unit vectors around random centres of unequal weight, and exponential losses."""
+    g = torch.Generator().manual_seed(0)
+    centres = normalize(torch.randn(clusters, d, generator=g), dim=1)
+    weights = torch.rand(clusters, generator=g).square() + 0.05
+    own = torch.multinomial(weights, n, replacement=True, generator=g)
+    e = torch.randn(n, d, generator=g).mul_(noise / d**0.5).add_(centres[own])
+    return normalize(e, dim=1), -torch.rand(n, generator=g).clamp_min(1e-6).log()
+
+
+def value(e: Tensor, p: Tensor, theta: Tensor) -> Tensor:
+    """Equation 7, dense: the N x K matrix and its graph in memory."""
+    unit = normalize(theta, dim=1)
+    pull = (p * (e @ unit.T).max(1).values).sum() / TAU
+    between = unit @ unit.T / TAU
+    off = between - torch.diag(torch.full((len(unit),), torch.inf))
+    return off.logsumexp(1).mean() - pull
+
+
+def dense(e: Tensor, losses: Tensor, steps: int) -> tuple[Tensor, float, float]:
+    """Autograd, Adam, a full sort for each centroid; chosen, seconds of steps and of the sort."""
+    p = loss_distribution(losses, 1.0)
+    theta = start(e, K, generator=generator(0)).requires_grad_()
+    adam = torch.optim.Adam([theta], lr=1e-3)
+    begun = time.perf_counter()
+    for _ in range(steps):
+        adam.zero_grad()
+        value(e, p, theta).backward()
+        adam.step()
+    stepped = time.perf_counter()
+    with torch.no_grad():
+        order = (normalize(theta, dim=1) @ e.T).argsort(1, descending=True)
+    taken: set[int] = set()
+    for row in order.numpy():
+        taken.add(next(int(i) for i in row if int(i) not in taken))
+    return theta.detach(), stepped - begun, time.perf_counter() - stepped
+
+
+def exact(e: Tensor, losses: Tensor, seed: int) -> tuple[Tensor, float]:
+    """The package's exact mode, as ActiveFT and the paper have it: 300 steps at 1e-3."""
+    record: dict[str, float] = {}
+    chosen = ods.select(
+        Pool(len(e), embeddings=e, losses=losses),
+        K,
+        generator=generator(seed),
+        record=record,
+        iterations=STEPS,
+        learning_rate=1e-3,
+        tolerance=0.0,
+        ensemble=1,
+    )
+    return chosen, record["objective"]
+
+
+def rows_1(quick: bool) -> list[dict[str, object]]:
+    """Time and objective."""
+    e, losses = clustered(N, D, CLUSTERS)
+    p = loss_distribution(losses, 1.0)
+    steps = 20 if quick else STEPS
+    theta, stepping, sorting = dense(e, losses, steps)
+    slow = stepping * STEPS / steps + sorting
+    reached = exact(e, losses, 0)[1] if quick else float(value(e, p, theta))
+    select(e[:5000], 50, losses[:5000])  # warm
+    record: dict[str, Tensor] = {}
+    begun = time.perf_counter()
+    select(e, K, losses, generator=generator(0), record=record)
+    fast = time.perf_counter() - begun
+    ours = float(value(e, p, torch.from_numpy(record["centroids"])))
+    gap = 100 * (ours - reached) / abs(reached)
+    told = f"{slow:.0f} s / {fast:.2f} s; objective {reached:.4f} / {ours:.4f} ({gap:+.2f} %)"
+    return [_row("time, dense / engine", slow / fast, ">= 20", told)]
+
+
+def rows_2() -> list[dict[str, object]]:
+    """Peak memory above the embeddings."""
+    found = {}
+    for way in ("dense", "engine"):
+        command = [sys.executable, __file__, "--memory", way]
+        told = subprocess.run(command, check=True, capture_output=True, text=True)
+        found[way] = float(told.stdout.split()[-1])
+    told = f"{found['dense']:.0f} MiB / {found['engine']:.0f} MiB"
+    return [_row("peak memory, dense / engine", found["dense"] / found["engine"], ">= 10", told)]
+
+
+def memory(way: str) -> None:
+    """Print the MiB that one way needs above embeddings that lie in memory."""
+    e, losses = clustered(N, D, CLUSTERS)
+    select(e[:2000], 20, losses[:2000], steps=2)  # libraries' own buffers
+    dense(e[:2000], losses[:2000], 1)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
+    before = _peak()
+    dense(e, losses, 2) if way == "dense" else select(e, K, losses)
+    print(_peak() - before)
+
+
+def rows_3(seeds: int) -> list[dict[str, object]]:
+    """Downstream accuracy on real embeddings."""
+    try:
+        data = embeddings()
+    except BadInput as error:
+        return [{"measure": "accuracy, engine - exact", "detail": str(error)}]
+    e = normalize(torch.from_numpy(data["train"]), dim=1)
+    losses = linear_probe_losses(e, torch.from_numpy(data["train_labels"]), classes=10)
+    accuracies: dict[str, list[float]] = {"engine": [], "exact": []}
+    for seed in range(seeds):
+        sets = {
+            "engine": select(e, K, losses, generator=generator(seed)),
+            "exact": exact(e, losses, seed)[0].numpy(),
+        }
+        for way, chosen in sets.items():
+            probe = LogisticRegression(max_iter=2000)
+            probe.fit(data["train"][chosen], data["train_labels"][chosen])
+            accuracies[way].append(100 * probe.score(data["test"], data["test_labels"]))
+    difference = np.subtract(accuracies["engine"], accuracies["exact"])
+    error = difference.std(ddof=1) / seeds**0.5 if seeds > 1 else float("nan")
+    told = " / ".join(f"{np.mean(a):.2f} %" for a in accuracies.values()) + f", SE {error:.2f}"
+    goal = ">= -SE"
+    return [_row(f"CIFAR-10 accuracy, engine - exact, n = {seeds}", difference.mean(), goal, told)]
+
+
+def _row(measure: str, ratio: float, goal: str, detail: str) -> dict[str, object]:
+    return {"measure": measure, "found": round(ratio, 2), "goal": goal, "detail": detail}
+
+
+def _peak() -> float:
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def main() -> None:
+    """Print the table."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--quick", action="store_true")
+    arguments.add_argument("--memory", choices=("dense", "engine"))
+    given = arguments.parse_args()
+    if given.memory:
+        memory(given.memory)
+        return
+    rows = rows_1(given.quick) + rows_2() + rows_3(1 if given.quick else 3)
+    print(f"N {N:,}, d {D}, K {K}; {torch.get_num_threads()} threads")
+    print(pd.DataFrame(rows).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
