@@ -6,10 +6,10 @@ PROFILE ?= smoke
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro test lab profile check fetch trace verify lint format lock
+.PHONY: help env repro test lab profile check fetch trace verify bench bench-quick lint format lock
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 env: $(VENV)/.installed  ## the virtual environment, from requirements.lock
 
@@ -46,6 +46,13 @@ trace: env  ## where a number comes from: make trace ID=table1/vecaf/multi/r5
 
 verify: env  ## regenerate a table in a scratch folder and compare: make verify TABLE=table6
 	$(BIN)/python -m vecaf_lib.pipeline.verify $(TABLE)
+
+bench: env  ## selection beside plain autograd and at the size of ImageNet; an hour, two idle cores
+	$(BIN)/python benchmarks/selection_engine.py
+	$(BIN)/python benchmarks/selection_scale.py
+
+bench-quick: env  ## the first three rows of bench, in two minutes
+	$(BIN)/python benchmarks/selection_engine.py --quick
 
 lint: env  ## ruff, formatting, types, notebooks without outputs
 	$(BIN)/ruff check .

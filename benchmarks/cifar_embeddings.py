@@ -7,8 +7,9 @@ of DeiT-S, which the paper uses and no package carries).
 from pathlib import Path
 
 import numpy as np
-import vecaf_lib.encoders  # noqa: F401 (timm can be imported after it)
 from sklearn.decomposition import PCA
+
+import vecaf_lib.encoders  # noqa: F401 (timm can be imported after it)
 from vecaf_lib.datasets import load
 from vecaf_lib.encoders.vision import PVM, load_backbone
 from vecaf_lib.evaluation import look
@@ -25,7 +26,9 @@ def embeddings() -> dict[str, np.ndarray]:
         BadInput: CIFAR-10 is not at hand; the sentence says where to put it.
     """
     if not PLACE.exists():
-        pvm = PVM(load_backbone("tf_efficientnet_lite0", weights="package"), 10, generator=generator(0))
+        pvm = PVM(
+            load_backbone("tf_efficientnet_lite0", weights="package"), 10, generator=generator(0)
+        )
         found, labels = {}, {}
         for split in ("train", "test"):
             data = load("cifar10", split, image_size=32, data=Path("data"), memory_gib=0.0)

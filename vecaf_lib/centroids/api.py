@@ -52,15 +52,16 @@ def select(
         shrinkage: rho of the ensemble's correction, 1 gives the members' mean.
         seed: fixes the first centroids and the draws.
         generator: in place of ``seed``.
-        draws: samples drawn at each renewal, 0 looks at all; None takes all while N x K is at most
-            10^9, and 16 K beyond.
+        draws: samples drawn at each renewal but the last, 0 looks at all; None takes all while
+            N x K is at most 10^9, and 16 K beyond.
         device: ``cpu`` or ``cuda``.
         sharded: every process of the torch.distributed group has a part of the pool, in the order
             of ranks, and gets the same answer: numbers in the whole pool.
         chunk: rows converted at a time.
         checkpoint: file from which a stopped call goes on; it is removed at the end.
         progress: show a bar.
-        record: receives ``objective`` (the last estimate), ``curve``, ``centroids``.
+        record: receives ``curve``, the first member's objective at each renewal, ``objective``, the
+            last of them, ``steps`` made, and ``centroids`` (K x d) as corrected.
         options: any setting of :class:`vecaf_lib.centroids.plan.Plan`.
 
     Returns:
@@ -84,7 +85,7 @@ def select(
     p = loss_distribution(_losses(losses, rows.own), plan.loss_power, processes)
     g = torch.Generator().manual_seed(seed) if generator is None else generator
     starts = [rows.start(budget, g) for _ in range(ensemble)]
-    thetas, curves = descend(
+    made = descend(
         rows,
         p,
         starts,
@@ -93,9 +94,11 @@ def select(
         checkpoint=None if checkpoint is None else Path(checkpoint),
         progress=progress,
     )
-    theta = combine(thetas, shrinkage)
+    theta = combine(made.thetas, shrinkage)
     if record is not None:
-        record |= {"objective": curves[0][-1], "curve": curves[0], "centroids": theta.cpu().numpy()}
+        curve = made.curves[0]
+        record |= {"objective": curve[-1], "curve": curve, "steps": made.steps}
+        record["centroids"] = theta.cpu().numpy()
     return choose(rows, theta, plan.product).numpy()
 
 

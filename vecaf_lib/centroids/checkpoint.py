@@ -1,7 +1,6 @@
 """A descent that is stopped goes on from its last renewal, to the same centroids."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,7 @@ from vecaf_lib.errors import BadInput
 class Checkpoint:
     """The file, tied to one pool, one p and one plan."""
 
-    def __init__(
-        self, path: Path | None, rows: Rows, p: Float[Tensor, " n"], plan: Plan
-    ) -> None:
+    def __init__(self, path: Path | None, rows: Rows, p: Float[Tensor, " n"], plan: Plan) -> None:
         if path is not None and rows.processes.size > 1:
             path = path.with_name(f"{path.name}.{rows.processes.rank}")
         self.path, self.key = path, "" if path is None else _key(rows, p, plan)
@@ -55,7 +52,7 @@ class Checkpoint:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_name(self.path.name + ".part")
         torch.save(state, part)
-        os.replace(part, self.path)
+        part.replace(self.path)
 
     def restore(
         self,

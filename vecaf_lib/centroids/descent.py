@@ -6,9 +6,8 @@ renewed at every tenth step only, on all samples or on a draw of them. The push 
 """
 
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -28,6 +27,20 @@ from vecaf_lib.errors import BadInput
 LANDING = 0.3  # last part of the steps, in which the rate falls to 0
 
 
+class Descent(NamedTuple):
+    """Where the members arrived.
+
+    Attributes:
+        thetas: centroids of each member, K x d.
+        curves: each member's objective at every renewal, as the draw estimates it.
+        steps: Adam steps made.
+    """
+
+    thetas: list[Tensor]
+    curves: list[list[float]]
+    steps: int
+
+
 def descend(
     rows: Rows,
     p: Float[Tensor, " n"],
@@ -37,7 +50,7 @@ def descend(
     generator: torch.Generator,
     checkpoint: Path | None = None,
     progress: bool = False,
-) -> tuple[list[Float[Tensor, "k d"]], list[list[float]]]:
+) -> Descent:
     """Move every member's centroids down its objective.
 
     Args:
@@ -48,9 +61,6 @@ def descend(
         generator: of the draws.
         checkpoint: file to go on from and to keep up to date.
         progress: whether to show a bar.
-
-    Returns:
-        Centroids of each member, and its objective at each renewal, as the draw estimates it.
 
     Raises:
         BadInput: the objective is not finite, or the checkpoint is another selection's.
@@ -67,6 +77,7 @@ def descend(
         desc="centroids",
         disable=not (progress and rows.processes.rank == 0),
     )
+    done = first
     for step in bar:
         crowdings = [member.crowding() for member in members]
         if step % plan.renew_every == 0:
@@ -81,8 +92,9 @@ def descend(
         rate = plan.learning_rate * min(1.0, (1 - step / plan.steps) / LANDING)
         for member, crowding in zip(members, crowdings, strict=True):
             member.step(crowding, rate)
+        done = step + 1
     kept.remove()
-    return [member.theta for member in members], curves
+    return Descent([member.theta for member in members], curves, done)
 
 
 def renew(
@@ -96,15 +108,15 @@ def renew(
 ) -> list[float]:
     """Look up the nearest centroids anew, in one pass for all members; returns the objectives."""
     plan = members[0].plan
-    count = plan.draws
-    index = draws.draw(count, generator) if draws else torch.arange(rows.own)
+    count = plan.draws if draws and step < plan.sweep_from * plan.steps else 0
+    index = draws.draw(count, generator) if draws and count else torch.arange(rows.own)
     coded = [code(member.theta, plan.product, one_scale=True) for member in members]
     sums = [torch.zeros_like(member.theta) for member in members]
     masses = [torch.zeros_like(member.mass) for member in members]
     values = [torch.zeros((), dtype=torch.float64, device=rows.device) for _ in members]
     for part in rows.parts(index):
-        x = rows.take(part if draws else slice(int(part[0]), int(part[-1]) + 1))
-        w = x.new_full((len(x),), 1 / count) if draws else p[part].to(x)
+        x = rows.take(part if count else slice(int(part[0]), int(part[-1]) + 1))
+        w = x.new_full((len(x),), 1 / count) if count else p[part].to(x)
         x_coded = code(x, plan.product)
         for number, member in enumerate(members):
             c = nearest(x_coded, coded[number])
@@ -117,17 +129,17 @@ def renew(
     for number, member in enumerate(members):
         pull = rows.processes.sum(sums[number])
         mass = rows.processes.sum(masses[number])
-        keep = 0.8 * step / plan.steps if draws and not member.fresh else 0.0
+        keep = 0.8 * step / plan.steps if count and not member.fresh else 0.0
         member.pull = keep * member.pull + (1 - keep) * pull
-        value = float(rows.processes.sum(values[number]))
+        total = float(rows.processes.sum(values[number]))
         if plan.objective == "activeft":
             member.mass = keep * member.mass + (1 - keep) * mass
         elif len(member.theta) > 1:
-            value += plan.lambda_ * float(crowdings[number].log_n.mean())
+            total += plan.lambda_ * float(crowdings[number].log_n.mean())
         member.fresh = False
-        if not math.isfinite(value):
-            raise BadInput(f"select: the objective is {value}; use a larger tau.")
-        found.append(value)
+        if not math.isfinite(total):
+            raise BadInput(f"select: the objective is {total}; use a larger tau.")
+        found.append(total)
     return found
 
 

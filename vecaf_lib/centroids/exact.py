@@ -1,9 +1,9 @@
 """From K centroids to exactly K distinct samples, with the answer of a full sort.
 
 The rule is that of `selection._exact`: each centroid, in order, takes its nearest sample that no
-earlier one has taken. A list of the m nearest samples of each centroid decides nearly all of them.
-The lists come from one pass in the fast product; its error is bounded, and whatever the bound
-leaves open is looked up again in float32.
+earlier one has taken. The head of each centroid's sorted list decides nearly all of them. One pass
+in the fast product finds it: a sample is kept while, at most the product's error above its score,
+it could belong to the head; those kept are then scored in float32.
 """
 
 import numpy as np
@@ -11,131 +11,152 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from vecaf_lib.centroids.products import BLOCK, Product, code, cosines, error
+from vecaf_lib.centroids.products import BLOCK, Coded, Product, code, cosines, error
 from vecaf_lib.centroids.rows import Rows
 
-LENGTH = 32  # samples listed for each centroid
+HEAD = 32  # samples of which each centroid's list is certain, at least
+CROWD = 2048  # candidates of a centroid beyond which it is looked up in float32 instead
 PENDING = 4_000_000  # candidates kept before they are sorted into the lists
+SLACK = 1e-6  # between two float32 sums of the same products
+LOOK = 2048  # rows of the first look, which only sets thresholds
 
 
 class Lists:
-    """The ``length`` best samples of each of K centroids, as they stream by."""
+    """Candidates of K centroids as the pool streams by: score, centroid and sample of each.
 
-    def __init__(self, k: int, length: int, device: torch.device) -> None:
-        self.k, self.length = k, length
-        self.score = torch.empty(0, device=device)
+    ``threshold`` is what the HEAD-th best of a centroid reaches for certain: whoever cannot reach
+    it is not kept, so every sample at or above it is.
+    """
+
+    def __init__(self, k: int, head: int, device: torch.device) -> None:
+        self.k, self.head = k, head
+        self.low = torch.empty(0, device=device)  # the score, less the error it may have
+        self.high = torch.empty(0, device=device)
         self.column = torch.empty(0, dtype=torch.int64, device=device)
         self.row = torch.empty(0, dtype=torch.int64, device=device)
-        self.threshold = torch.full((k,), -2.0, device=device)  # below any cosine
-        self.pending: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.threshold = torch.full((k,), -3.0, device=device)  # below any cosine
+        self.crowded = torch.zeros(k, dtype=torch.bool, device=device)
+        self.pending: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         self.waiting = 0
 
-    def offer(self, found: Float[Tensor, "m b"], first_row: int, first_column: int) -> None:
-        """Take what is at least as good as the worst of a full list."""
-        floor = self.threshold[first_column : first_column + found.shape[1]]
+    def offer(
+        self, found: Float[Tensor, "m b"], off: float, first_row: int, first_column: int
+    ) -> None:
+        """Keep those of a block of scores that may reach the threshold."""
+        floor = self.threshold[first_column : first_column + found.shape[1]] - off
         row, column = (found >= floor).nonzero(as_tuple=True)
-        self.add(found[row, column], column + first_column, row + first_row)
+        score = found[row, column]
+        self.add(score - off, score + off, column + first_column, row + first_row)
 
-    def add(self, score: Tensor, column: Tensor, row: Tensor) -> None:
+    def add(self, low: Tensor, high: Tensor, column: Tensor, row: Tensor) -> None:
         """Candidates, one an element."""
-        self.pending.append((score, column, row))
-        self.waiting += len(score)
+        self.pending.append((low, high, column, row))
+        self.waiting += len(low)
         if self.waiting > PENDING:
             self.merge()
 
     def merge(self) -> None:
-        """Sort the candidates into the lists: by centroid, best first, ties to the lower row."""
-        parts = [(self.score, self.column, self.row), *self.pending]
-        score, column, row = (torch.cat([part[i] for part in parts]) for i in range(3))
+        """Raise the thresholds, drop who fails them; order: centroid, best first, lower row."""
+        parts = [(self.low, self.high, self.column, self.row), *self.pending]
+        low, high, column, row = (torch.cat([part[i] for part in parts]) for i in range(4))
         self.pending, self.waiting = [], 0
         order = row.argsort(stable=True)
-        order = order[score[order].argsort(descending=True, stable=True)]
+        order = order[low[order].argsort(descending=True, stable=True)]
         order = order[column[order].argsort(stable=True)]
-        score, column, row = score[order], column[order], row[order]
-        counts = torch.bincount(column, minlength=self.k)
-        place = torch.arange(len(column), device=column.device) - (counts.cumsum(0) - counts)[
-            column
-        ]
-        kept = place < self.length
-        self.score, self.column, self.row = score[kept], column[kept], row[kept]
-        full = place == self.length - 1
-        self.threshold[column[full]] = score[full]
+        low, high, column, row = low[order], high[order], column[order], row[order]
+        place = _place(column, self.k)
+        last = place == self.head - 1
+        self.threshold[column[last]] = torch.maximum(self.threshold[column[last]], low[last])
+        kept = high >= self.threshold[column]
+        low, high, column, row = low[kept], high[kept], column[kept], row[kept]
+        self.crowded |= torch.bincount(column, minlength=self.k) > max(CROWD, self.head)
+        self.threshold[self.crowded] = torch.inf
+        kept = ~self.crowded[column]
+        self.low, self.high, self.column, self.row = low[kept], high[kept], column[kept], row[kept]
 
 
-def candidates(
-    rows: Rows, theta: Float[Tensor, "k d"], product: Product, length: int = LENGTH
-) -> Lists:
-    """The best samples of every centroid, from all processes, scored in float32.
+def heads(
+    rows: Rows, theta: Float[Tensor, "k d"], product: Product, head: int = HEAD
+) -> tuple[Int64[Tensor, " c"], Int64[Tensor, " c"]]:
+    """The head of every centroid's list, sorted in float32, from all processes.
 
-    The list of a centroid is the head of the full sort: it holds every sample above its threshold.
+    Returns:
+        Centroid and sample of each entry, centroid by centroid, nearest first; at least ``head``
+        entries each, or the whole pool.
     """
     k = len(theta)
-    lists = Lists(k, min(length, rows.total), rows.device)
-    coded = code(theta, product, one_scale=True)
-    bound = 0.0
-    step = max(1, rows.own // max(1, min(4096, rows.own)))
-    some = torch.arange(0, rows.own, step)  # a first look sets thresholds that most rows fail
-    x = code(rows.take(some[: rows.chunk]), product)
-    for start in range(0, k, BLOCK):
-        found = cosines(x, coded[start : start + BLOCK])
-        worst = found.topk(min(lists.length, len(found)), dim=0).values[-1]
-        if len(found) >= lists.length:
-            lists.threshold[start : start + BLOCK] = worst
+    lists = Lists(k, min(head, rows.total), rows.device)
+    coded = code(theta, product)
+    _first_look(rows, coded, lists, product)
     for part in rows.chunks():
         x = code(rows.take(part), product)
-        bound = max(bound, error(x, coded))
+        off = error(x, coded) + SLACK
         for start in range(0, k, BLOCK):
             found = cosines(x, coded[start : start + BLOCK])
-            lists.offer(found, rows.first + part.start, start)
+            lists.offer(found, off, rows.first + part.start, start)
     lists.merge()
-    floor = lists.threshold + bound  # no sample outside a list can be above
-    exact = _rescored(rows, theta, lists, floor)
-    if product == "float32":
-        return exact
-    open_ = torch.bincount(exact.column, minlength=k) < min(length // 4, rows.total)
-    unsure = _everyone(rows, open_)
-    if len(unsure):  # too few are certain: look at all samples in float32
-        again = candidates(rows, theta[unsure], "float32", length)
-        settled = ~torch.isin(exact.column, unsure)
-        exact.score = torch.cat([exact.score[settled], again.score])
-        exact.row = torch.cat([exact.row[settled], again.row])
-        exact.column = torch.cat([exact.column[settled], unsure[again.column]])
-        exact.merge()
-    return exact
+    crowded = rows.processes.largest(lists.crowded.long()).bool()
+    column, row = _sorted(rows, theta, lists, crowded)
+    if product == "float32" or not bool(crowded.any()):
+        return column, row
+    again = crowded.nonzero().squeeze(1)
+    column_2, row_2 = heads(rows, theta[again], "float32", head)
+    column, row = torch.cat([column, again[column_2]]), torch.cat([row, row_2])
+    order = column.argsort(stable=True)
+    return column[order], row[order]
 
 
-def _everyone(rows: Rows, flags: Tensor) -> Int64[Tensor, " u"]:
-    return rows.processes.largest(flags.long()).nonzero().squeeze(1)
+def _first_look(rows: Rows, coded: Coded, lists: Lists, product: Product) -> None:
+    """Thresholds that most rows fail, from a few rows all over the pool."""
+    some = torch.linspace(0, rows.own - 1, min(LOOK, rows.own)).long()
+    if len(some) < lists.head:
+        return
+    x = code(rows.take(some), product)
+    off = error(x, coded) + SLACK
+    for start in range(0, len(coded), BLOCK):
+        best = cosines(x, coded[start : start + BLOCK]).topk(lists.head, dim=0).values
+        lists.threshold[start : start + BLOCK] = best[-1] - off
 
 
-def _rescored(rows: Rows, theta: Tensor, lists: Lists, floor: Tensor) -> Lists:
-    """The lists of all processes with float32 cosines, cut where a sample may be missing."""
-    score = torch.empty_like(lists.score)
-    order = lists.row.argsort()
-    for part in order.split(rows.chunk):
+def _sorted(
+    rows: Rows, theta: Tensor, lists: Lists, crowded: Tensor
+) -> tuple[Int64[Tensor, " c"], Int64[Tensor, " c"]]:
+    """Score the candidates in float32, join those of all processes, cut where one may be missing.
+
+    Float32 differs in the last bits by the way a sum is made: all are scored here, the same way.
+    """
+    score = torch.empty_like(lists.low)
+    for part in lists.row.argsort().split(rows.chunk):
         x = rows.take((lists.row[part] - rows.first).cpu())
         score[part] = (x * theta[lists.column[part]]).sum(1)
-    merged = Lists(lists.k, lists.length, rows.device)
+    packed = torch.stack([score.double(), lists.column.double(), lists.row.double()])
     sizes = rows.processes.lists(torch.tensor([len(score)], device=rows.device))
-    longest = max(int(size) for size in sizes)
-    packed = torch.zeros(3, longest, dtype=torch.float64, device=rows.device)
-    packed[:, : len(score)] = torch.stack([score.double(), lists.column.double(), lists.row.double()])
-    floor = rows.processes.largest(floor)
-    for size, part in zip(sizes, rows.processes.lists(packed), strict=True):
-        score, column, row = part[:, : int(size)]
-        merged.add(score.float(), column.long(), row.long())
-    merged.length = merged.length * rows.processes.size
-    merged.merge()
-    certain = merged.score > floor[merged.column]
-    merged.score, merged.column, merged.row = (
-        values[certain] for values in (merged.score, merged.column, merged.row)
-    )
-    merged.length = lists.length
-    return merged
+    padded = torch.zeros(3, max(int(n) for n in sizes), dtype=torch.float64, device=rows.device)
+    padded[:, : len(score)] = packed
+    parts = [
+        part[:, : int(size)] for size, part in zip(sizes, rows.processes.lists(padded), strict=True)
+    ]
+    score, column, row = torch.cat(parts, 1)
+    column, row = column.long(), row.long()
+    floor = rows.processes.largest(torch.where(lists.crowded, -3.0, lists.threshold))
+    certain = (score >= floor[column] + SLACK) & ~crowded[column]
+    if rows.total <= lists.head:
+        certain = torch.ones_like(certain)
+    score, column, row = score[certain], column[certain], row[certain]
+    order = row.argsort(stable=True)
+    order = order[score[order].argsort(descending=True, stable=True)]
+    order = order[column[order].argsort(stable=True)]
+    return column[order], row[order]
+
+
+def _place(column: Int64[Tensor, " c"], k: int) -> Int64[Tensor, " c"]:
+    """Position of each entry within its centroid's; ``column`` is sorted."""
+    counts = torch.bincount(column, minlength=k)
+    return torch.arange(len(column), device=column.device) - (counts.cumsum(0) - counts)[column]
 
 
 def choose(
-    rows: Rows, theta: Float[Tensor, "k d"], product: Product, length: int = LENGTH
+    rows: Rows, theta: Float[Tensor, "k d"], product: Product, head: int = HEAD
 ) -> Int64[Tensor, " k"]:
     """Each centroid, in order, takes its nearest sample that no earlier one has taken.
 
@@ -143,14 +164,14 @@ def choose(
         rows: the pool.
         theta: K unit centroids, the same in every process.
         product: of the first look.
-        length: samples listed for each centroid.
+        head: samples of which each list is certain.
 
     Returns:
         Numbers of samples in the whole pool; the same in every process.
     """
-    lists = candidates(rows, theta, product, length)
-    counts = torch.bincount(lists.column, minlength=len(theta)).tolist()
-    row = lists.row.tolist()
+    column, found = heads(rows, theta, product, head)
+    counts = torch.bincount(column, minlength=len(theta)).tolist()
+    row = found.tolist()
     taken: set[int] = set()
     chosen, at = [], 0
     for k, count in enumerate(counts):

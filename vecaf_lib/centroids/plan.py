@@ -22,6 +22,8 @@ class Plan(BaseModel):
         learning_rate: of Adam until then.
         renew_every: steps for which a sample keeps its nearest centroid.
         draws: samples drawn from p at each renewal; 0 looks at all.
+        sweep_from: share of the steps after which every renewal looks at all, draws or not: the
+            last pull is then exact, and what the draws blurred is mended.
         tolerance: stop when two renewals lower the objective by less than this fraction of it.
         product: of cosines in the descent; the choice of samples is exact with any.
     """
@@ -36,6 +38,7 @@ class Plan(BaseModel):
     learning_rate: float = Field(3e-3, gt=0)
     renew_every: int = Field(10, ge=1)
     draws: int = Field(0, ge=0)
+    sweep_from: float = Field(0.86, ge=0, le=1)
     tolerance: float = Field(0.0, ge=0)
     product: Product = "int8"
 

@@ -63,7 +63,7 @@ def code(x: Float[Tensor, "m d"], product: Product, *, one_scale: bool = False) 
 def scores(a: Coded, b: Coded) -> Tensor:
     """a b', unscaled: int32 for int8 values, else float."""
     if a.values.dtype == torch.int8:
-        return torch._int_mm(a.values, b.values.T.contiguous())  # noqa: SLF001 (torch's only one)
+        return torch._int_mm(a.values, b.values.T.contiguous())
     return a.values @ b.values.T
 
 

@@ -17,6 +17,7 @@ from vecaf_lib.report.claims import read_csv as read_claims
 from vecaf_lib.report.claims_page import claims_page
 from vecaf_lib.report.evidence import evidence_page
 from vecaf_lib.report.paper import read_paper
+from vecaf_lib.report.performance import performance_page
 from vecaf_lib.report.selections_page import selections_page
 from vecaf_lib.report.table4 import table4_markdown
 from vecaf_lib.report.tables import read_csv
@@ -37,6 +38,7 @@ def build(
     figures_dir: Path,
     selections_dir: Path | None = None,
     claims_dir: Path | None = None,
+    performance_dir: Path | None = None,
     notebooks_dir: Path,
     paper_dir: Path,
     params: Path,
@@ -56,6 +58,7 @@ def build(
         selections_dir: ``selections.csv`` with figures 3 and 6, if there are any; copied to
             ``selections/``.
         claims_dir: ``claims.csv``, if there is one; copied to ``claims/``.
+        performance_dir: what the benchmarks of selection left; copied to ``performance/``.
         notebooks_dir: executed notebooks; that of the runs is ``30_runs.ipynb``.
         paper_dir: the paper's ``table1.csv``, ``table6.csv``, ``table7.csv``.
         params: the active params.yaml.
@@ -93,7 +96,9 @@ def build(
             _copy_notebook(path, source / "notebooks" / path.name)
         for place in drawn:
             shutil.copytree(place, source / "figures", dirs_exist_ok=True)
-        further = _further_pages(tables_dir, selections_dir, claims_dir)
+        if performance_dir is not None:
+            shutil.copytree(performance_dir, source / "performance")
+        further = _further_pages(tables_dir, selections_dir, claims_dir, performance_dir)
         texts = {
             "index": pages.index_page(
                 title=title,
@@ -117,6 +122,7 @@ def build(
             "tables": tables_dir,
             "selections": selections_dir,
             "claims": claims_dir,
+            "performance": performance_dir,
         }.items():
             if origin is not None:
                 shutil.copytree(origin, made / kept)
@@ -129,7 +135,10 @@ def build(
 
 
 def _further_pages(
-    tables_dir: Path, selections_dir: Path | None, claims_dir: Path | None
+    tables_dir: Path,
+    selections_dir: Path | None,
+    claims_dir: Path | None,
+    performance_dir: Path | None,
 ) -> dict[str, str]:
     """Pages of the parts that this profile has."""
     pages = {}
@@ -140,6 +149,8 @@ def _further_pages(
     if selections_dir is not None:
         table = read_csv(selections_dir / "selections.csv")
         pages["selections"] = selections_page(table)
+    if performance_dir is not None:
+        pages["performance"] = performance_page(performance_dir)
     return pages
 
 

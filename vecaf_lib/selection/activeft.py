@@ -15,6 +15,7 @@ from torch.nn.functional import logsigmoid, normalize
 
 from vecaf_lib.selection._centroids import Assignment, Objective, optimise, start
 from vecaf_lib.selection._exact import nearest_unused
+from vecaf_lib.selection._fast import Engine, fast
 from vecaf_lib.selection._pool import Pool, check_budget
 from vecaf_lib.selection._types import Count, NotNegative, Positive, Record
 
@@ -59,6 +60,7 @@ def select(
     learning_rate: Positive = 1e-3,
     reassign_every: Count = 1,
     tolerance: NotNegative = 0.0,
+    engine: Engine = "exact",
 ) -> Tensor:
     """Choose the samples nearest to ``budget`` optimised centroids.
 
@@ -72,8 +74,23 @@ def select(
         learning_rate: Adam's; 1e-3 is theirs.
         reassign_every: steps for which a sample keeps its nearest centroid; theirs is 1, exact.
         tolerance: see ``optimise``; 0 runs all iterations, as theirs.
+        engine: ``exact`` or ``fast``, see ``_fast``.
     """
     check_budget(pool, budget)
+    if engine == "fast":
+        return fast(
+            pool,
+            budget,
+            None,
+            generator=generator,
+            record=record,
+            objective="activeft",
+            tau=tau,
+            steps=iterations,
+            learning_rate=learning_rate,
+            renew_every=reassign_every,
+            tolerance=tolerance,
+        )
     e = normalize(pool.need("embeddings"), dim=1)
     theta = optimise(
         start(e, budget, generator=generator),

@@ -16,23 +16,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from vecaf_lib.centroids.target import loss_distribution
 from vecaf_lib.selection._centroids import Objective, nearest, optimise, start
 from vecaf_lib.selection._ensemble import correct, match
 from vecaf_lib.selection._exact import nearest_unused
+from vecaf_lib.selection._fast import Engine, fast
 from vecaf_lib.selection._pool import Pool, check_budget
 from vecaf_lib.selection._types import Count, NotNegative, Positive, Record, Share
 
 NEEDS = frozenset({"embeddings", "losses"})
-
-
-def loss_distribution(losses: Float[Tensor, " n"], gamma: float) -> Float[Tensor, " n"]:
-    """Equation 3: p_L over the pool; uniform when gamma is 0 or when all losses are 0."""
-    if gamma == 0 or not bool((losses > 0).any()):
-        return torch.full_like(losses, 1 / len(losses))
-    p = torch.where(losses > 0, losses / losses.max(), 0.0)
-    # 0 ** gamma for a tiny gamma is 0 or 1, as the processor has it
-    p = torch.where(p > 0, p**gamma, 0.0)
-    return p / p.sum()
 
 
 def ods_objective(
@@ -77,6 +69,7 @@ def select(
     tolerance: NotNegative = 1e-4,
     ensemble: Count = 5,
     shrinkage: Share = 1.0,
+    engine: Engine = "exact",
 ) -> Tensor:
     """Choose the samples nearest to the centroids of the corrected ensemble.
 
@@ -96,8 +89,26 @@ def select(
         tolerance: "until convergence" made exact, see ``optimise``.
         ensemble: E independently initialised members (the paper: 5); 1 switches the ensemble off.
         shrinkage: rho of the covariance correction, see ``correct``; 1 gives the members' mean.
+        engine: ``exact`` or ``fast``, see ``_fast``; with ``fast`` no ``ensemble_overlap`` is told.
     """
     check_budget(pool, budget)
+    if engine == "fast":
+        return fast(
+            pool,
+            budget,
+            pool.need("losses"),
+            generator=generator,
+            record=record,
+            tau=tau,
+            lambda_=lambda_,
+            loss_power=loss_power,
+            steps=iterations,
+            learning_rate=learning_rate,
+            renew_every=reassign_every,
+            tolerance=tolerance,
+            ensemble=ensemble,
+            shrinkage=shrinkage,
+        )
     e = normalize(pool.need("embeddings"), dim=1)
     p = loss_distribution(pool.need("losses"), loss_power)
     members = []
