@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from vecaf_lib.captions import write_captions
-from vecaf_lib.cost import Measured, count, measure_run
+from vecaf_lib.cost import measure_run
+from vecaf_lib.counting import Measured, count
 from vecaf_lib.datasets import load
 from vecaf_lib.errors import BadInput
 from vecaf_lib.report.table4 import PARTS, table4

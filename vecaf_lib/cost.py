@@ -1,17 +1,12 @@
 """What the parts of a run cost: floating-point operations and seconds (Table 4).
 
-Operations are those that ``torch.utils.flop_counter.FlopCounterMode`` counts: matrix products,
-convolutions and attention, a multiplication with its addition as 2. Element-wise work, sorting,
-linear solvers and whatever is not torch are not counted, but they take their part of the seconds.
+What is counted and how is in ``vecaf_lib.counting``.
 """
 
-import math
-import statistics
-import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +14,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from vecaf_lib.captions import is_file, make, read_captions
 from vecaf_lib.cea import Augmentation
+from vecaf_lib.counting import Measured, count
 from vecaf_lib.datasets import ImageSet, load
 from vecaf_lib.distribution import use_device
 from vecaf_lib.encoders.text import encode
@@ -37,68 +31,9 @@ from vecaf_lib.selection import load as load_method
 from vecaf_lib.selection._pool import Pool, budget_of
 from vecaf_lib.training import Finetuner, Recipe
 
-REPEATS, ENOUGH = 3, 5.0  # timed calls; seconds after which there is no further one
 SAMPLE = 250  # images or captions that a cost by the piece is taken from, at most
 STEPS = 2  # of finetuning, timed together
 PASSES = frozenset({"embeddings", "losses", "predicted_losses"})  # needs that cost a pass
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Cost of one call: 10^9 counted operations, and seconds; None where there is none."""
-
-    gflops: float | None
-    seconds: float | None
-
-    def each(self, pieces: int) -> "Measured":
-        """Cost of one of ``pieces`` equal pieces."""
-        return Measured(*(None if x is None else x / pieces for x in (self.gflops, self.seconds)))
-
-
-def count(part: Callable[[], Any]) -> Measured:
-    """Call once with the operations counted, then up to three times with the clock on.
-
-    Attention is counted in its plain form and without the fused layers of inference, whose
-    operations the counter does not see; the clock runs on the code as it is. The time is the
-    median; after five seconds of timed calls there is no further one.
-
-    Args:
-        part: the work; each call must do the same.
-    """
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with _counter() as counter, sdpa_kernel(SDPBackend.MATH):
-            part()
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-    took: list[float] = []
-    while len(took) < REPEATS and sum(took) < ENOUGH:
-        _wait()
-        began = time.perf_counter()
-        part()
-        _wait()
-        took.append(time.perf_counter() - began)
-    return Measured(counter.get_total_flops() / 1e9, statistics.median(took))
-
-
-def _counter() -> FlopCounterMode:
-    """torch's counter, with a formula for the backward pass of convolutions that knows groups.
-
-    torch's own counts the gradient of the weights as if each group saw all channels: for the
-    depthwise convolutions of an EfficientNet some hundred times too many.
-    """
-
-    def backward(
-        gradient: Any, x: Any, weight: Any, *others: Any, out_shape: Any = None, **_: Any
-    ) -> int:
-        transposed, wanted = others[4], others[-1]
-        places = (x if transposed else gradient)[2:]
-        forward = 2 * gradient[0] * math.prod(places) * math.prod(weight)
-        return forward * sum(wanted[:2])  # for the input and for the weights, as many each
-
-    own = {torch.ops.aten.convolution_backward: backward}
-    return FlopCounterMode(display=False, custom_mapping=own)
 
 
 def measure_run(
@@ -270,12 +205,6 @@ def _rows(path: Path, size: int) -> Float[Tensor, "n d"]:
     if len(rows) != size:
         raise BadInput(f"{path} has {len(rows)} rows; the pool needs {size}.")
     return torch.from_numpy(rows)
-
-
-def _wait() -> None:
-    """Until the device has done what it was given."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 @contextmanager

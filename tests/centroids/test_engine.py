@@ -207,6 +207,9 @@ def test_it_stops_when_the_objective_does() -> None:
     select(e, 10, losses, steps=400, tolerance=0.01, record=record)
     assert len(record["curve"]) < 40
     assert record["curve"][-1] < record["curve"][0]
+    assert record["steps"] == 10 * (len(record["curve"]) - 1)
+    select(e, 10, losses, steps=60, draws=100, tolerance=0.5, record=record)
+    assert record["steps"] == 60  # the noise of draws does not decide
 
 
 def test_the_estimator() -> None:

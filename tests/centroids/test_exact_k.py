@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vecaf_lib.centroids import exact
+from vecaf_lib.centroids import lists
 from vecaf_lib.centroids.exact import choose, heads
 from vecaf_lib.centroids.processes import Alone
 from vecaf_lib.centroids.products import code, cosines, error, nearest
@@ -47,8 +47,8 @@ def test_centroids_that_want_the_same_samples(product: Any) -> None:
 
 def test_what_int8_cannot_tell_apart_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Samples nearer to each other than a step of int8: every list is looked up in float32."""
-    monkeypatch.setattr(exact, "CROWD", 64)
-    monkeypatch.setattr(exact, "PENDING", 100)
+    monkeypatch.setattr(lists, "CROWD", 64)
+    monkeypatch.setattr(lists, "PENDING", 100)
     e = normalize(unit(1, 16, 0) + 3e-3 * unit(500, 16, 1), dim=1)
     theta = normalize(unit(1, 16, 0) + 1e-2 * unit(5, 16, 2), dim=1)
     assert choose(rows_of(e), theta, "int8").tolist() == nearest_unused(e, theta).tolist()
@@ -73,7 +73,7 @@ def test_any_sizes(n: int, share: float, chunk: int, seed: int) -> None:
 
 
 def test_lists_are_heads_of_the_full_sort(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exact, "PENDING", 100)  # sorted in between
+    monkeypatch.setattr(lists, "PENDING", 100)  # sorted in between
     e, theta = unit(500, 16, 0), unit(30, 16, 1)
     column, row = heads(rows_of(e), theta, "int8", head=12)
     order = (theta @ e.T).argsort(1, descending=True)

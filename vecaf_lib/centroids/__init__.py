@@ -9,6 +9,7 @@ Nothing of size N x K is ever held: the pool streams in blocks of rows past bloc
 objective by faster means; `benchmarks/selection_engine.py` measures both.
 """
 
-from vecaf_lib.centroids.api import CentroidSelector, select
+from vecaf_lib.centroids.api import select
+from vecaf_lib.centroids.estimator import CentroidSelector
 
 __all__ = ["CentroidSelector", "select"]

@@ -87,7 +87,7 @@ def descend(
             for curve, value in zip(curves, values, strict=True):
                 curve.append(value)
             bar.set_postfix(objective=f"{values[0]:.4f}")
-            if all(_settled(curve, plan.tolerance) for curve in curves):
+            if not draws and all(_settled(curve, plan.tolerance) for curve in curves):
                 break
         rate = plan.learning_rate * min(1.0, (1 - step / plan.steps) / LANDING)
         for member, crowding in zip(members, crowdings, strict=True):

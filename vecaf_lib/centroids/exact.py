@@ -11,68 +11,13 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from vecaf_lib.centroids.lists import Lists, order_of
 from vecaf_lib.centroids.products import BLOCK, Coded, Product, code, cosines, error
 from vecaf_lib.centroids.rows import Rows
 
 HEAD = 32  # samples of which each centroid's list is certain, at least
-CROWD = 2048  # candidates of a centroid beyond which it is looked up in float32 instead
-PENDING = 4_000_000  # candidates kept before they are sorted into the lists
 SLACK = 1e-6  # between two float32 sums of the same products
 LOOK = 2048  # rows of the first look, which only sets thresholds
-
-
-class Lists:
-    """Candidates of K centroids as the pool streams by: score, centroid and sample of each.
-
-    ``threshold`` is what the HEAD-th best of a centroid reaches for certain: whoever cannot reach
-    it is not kept, so every sample at or above it is.
-    """
-
-    def __init__(self, k: int, head: int, device: torch.device) -> None:
-        self.k, self.head = k, head
-        self.low = torch.empty(0, device=device)  # the score, less the error it may have
-        self.high = torch.empty(0, device=device)
-        self.column = torch.empty(0, dtype=torch.int64, device=device)
-        self.row = torch.empty(0, dtype=torch.int64, device=device)
-        self.threshold = torch.full((k,), -3.0, device=device)  # below any cosine
-        self.crowded = torch.zeros(k, dtype=torch.bool, device=device)
-        self.pending: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-        self.waiting = 0
-
-    def offer(
-        self, found: Float[Tensor, "m b"], off: float, first_row: int, first_column: int
-    ) -> None:
-        """Keep those of a block of scores that may reach the threshold."""
-        floor = self.threshold[first_column : first_column + found.shape[1]] - off
-        row, column = (found >= floor).nonzero(as_tuple=True)
-        score = found[row, column]
-        self.add(score - off, score + off, column + first_column, row + first_row)
-
-    def add(self, low: Tensor, high: Tensor, column: Tensor, row: Tensor) -> None:
-        """Candidates, one an element."""
-        self.pending.append((low, high, column, row))
-        self.waiting += len(low)
-        if self.waiting > PENDING:
-            self.merge()
-
-    def merge(self) -> None:
-        """Raise the thresholds, drop who fails them; order: centroid, best first, lower row."""
-        parts = [(self.low, self.high, self.column, self.row), *self.pending]
-        low, high, column, row = (torch.cat([part[i] for part in parts]) for i in range(4))
-        self.pending, self.waiting = [], 0
-        order = row.argsort(stable=True)
-        order = order[low[order].argsort(descending=True, stable=True)]
-        order = order[column[order].argsort(stable=True)]
-        low, high, column, row = low[order], high[order], column[order], row[order]
-        place = _place(column, self.k)
-        last = place == self.head - 1
-        self.threshold[column[last]] = torch.maximum(self.threshold[column[last]], low[last])
-        kept = high >= self.threshold[column]
-        low, high, column, row = low[kept], high[kept], column[kept], row[kept]
-        self.crowded |= torch.bincount(column, minlength=self.k) > max(CROWD, self.head)
-        self.threshold[self.crowded] = torch.inf
-        kept = ~self.crowded[column]
-        self.low, self.high, self.column, self.row = low[kept], high[kept], column[kept], row[kept]
 
 
 def heads(
@@ -143,16 +88,8 @@ def _sorted(
     if rows.total <= lists.head:
         certain = torch.ones_like(certain)
     score, column, row = score[certain], column[certain], row[certain]
-    order = row.argsort(stable=True)
-    order = order[score[order].argsort(descending=True, stable=True)]
-    order = order[column[order].argsort(stable=True)]
+    order = order_of(column, score, row)
     return column[order], row[order]
-
-
-def _place(column: Int64[Tensor, " c"], k: int) -> Int64[Tensor, " c"]:
-    """Position of each entry within its centroid's; ``column`` is sorted."""
-    counts = torch.bincount(column, minlength=k)
-    return torch.arange(len(column), device=column.device) - (counts.cumsum(0) - counts)[column]
 
 
 def choose(

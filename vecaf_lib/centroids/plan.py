@@ -24,7 +24,8 @@ class Plan(BaseModel):
         draws: samples drawn from p at each renewal; 0 looks at all.
         sweep_from: share of the steps after which every renewal looks at all, draws or not: the
             last pull is then exact, and what the draws blurred is mended.
-        tolerance: stop when two renewals lower the objective by less than this fraction of it.
+        tolerance: stop when two renewals lower the objective by less than this fraction of it; 0
+            makes all steps, and so do draws, whose noise would decide.
         product: of cosines in the descent; the choice of samples is exact with any.
     """
 

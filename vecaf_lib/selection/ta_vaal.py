@@ -62,7 +62,9 @@ def select(
         record: receives ``separation``, the share of pairs of a labelled and an unlabelled image
             that the discriminator orders rightly (0.5 is chance), and ``repeats``, the chosen
             samples that had been chosen before; nothing of a random set.
-        steps: of the autoencoder and of the discriminator, in turn.
+        steps: of the autoencoder and of the discriminator, in turn. More is not better: on the
+            digits the discriminator tells labelled from unlabelled perfectly after 25 to 60 steps
+            and hardly better than chance after 200, where the two have come to terms.
         batch_size: labelled images a step, and as many unlabelled ones.
         learning_rate: Adam's, for both (theirs: 5e-4).
         latent: numbers that the autoencoder leaves of an image.
