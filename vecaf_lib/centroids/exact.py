@@ -6,7 +6,6 @@ in the fast product finds it: a sample is kept while, at most the product's erro
 it could belong to the head; those kept are then scored in float32.
 """
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -15,9 +14,9 @@ from vecaf_lib.centroids.lists import Lists, order_of
 from vecaf_lib.centroids.products import BLOCK, Coded, Product, code, cosines, error
 from vecaf_lib.centroids.rows import Rows
 
-HEAD = 32  # samples of which each centroid's list is certain, at least
+HEAD = 8  # samples of which each centroid's list is certain, at least
 SLACK = 1e-6  # between two float32 sums of the same products
-LOOK = 2048  # rows of the first look, which only sets thresholds
+LOOK = 2048  # rows of the first look, which only sets thresholds, at least
 
 
 def heads(
@@ -52,15 +51,19 @@ def heads(
 
 
 def _first_look(rows: Rows, coded: Coded, lists: Lists, product: Product) -> None:
-    """Thresholds that most rows fail, from a few rows all over the pool."""
-    some = torch.linspace(0, rows.own - 1, min(LOOK, rows.own)).long()
-    if len(some) < lists.head:
-        return
-    x = code(rows.take(some), product)
-    off = error(x, coded) + SLACK
-    for start in range(0, len(coded), BLOCK):
-        best = cosines(x, coded[start : start + BLOCK]).topk(lists.head, dim=0).values
-        lists.threshold[start : start + BLOCK] = best[-1] - off
+    """Thresholds that most rows fail, from a part of the pool, evenly spaced."""
+    count = min(rows.own, max(LOOK, rows.own // 32))
+    some = torch.arange(count) * rows.own // count  # no row twice
+    best = torch.full((lists.head, lists.k), -3.0, device=rows.device)
+    for part in rows.parts(some):
+        x = code(rows.take(part), product)
+        off = error(x, coded) + SLACK
+        for start in range(0, lists.k, BLOCK):
+            block = slice(start, start + BLOCK)
+            found = cosines(x, coded[block]) - off
+            top = found.topk(min(lists.head, len(found)), dim=0).values
+            best[:, block] = torch.cat([best[:, block], top]).topk(lists.head, dim=0).values
+    lists.threshold = best[-1]
 
 
 def _sorted(
@@ -106,31 +109,25 @@ def choose(
     Returns:
         Numbers of samples in the whole pool; the same in every process.
     """
-    column, found = heads(rows, theta, product, head)
-    counts = torch.bincount(column, minlength=len(theta)).tolist()
-    row = found.tolist()
-    taken: set[int] = set()
-    chosen, at = [], 0
-    for k, count in enumerate(counts):
-        own = next((r for r in row[at : at + count] if r not in taken), None)
+    taken: dict[int, None] = {}  # in the order of choice
+    while len(taken) < len(theta):
+        rest = theta[len(taken) :]
+        column, row = heads(rows, rest, product, min(head, rows.total))
+        _take(column, row, len(rest), taken)
+        head *= 8  # a list of which all are taken: longer ones for the centroids that are left
+    return torch.tensor(list(taken))
+
+
+def _take(
+    column: Int64[Tensor, " c"], row: Int64[Tensor, " c"], k: int, taken: dict[int, None]
+) -> None:
+    """Let the centroids take from their lists, in order, up to one that finds nothing free."""
+    counts = torch.bincount(column, minlength=k).tolist()
+    samples = row.tolist()
+    at = 0
+    for count in counts:
+        own = next((r for r in samples[at : at + count] if r not in taken), None)
         at += count
-        if own is None:  # the whole list is taken: look at every sample that is free
-            own = _best_free(rows, theta[k], taken)
-        taken.add(own)
-        chosen.append(own)
-    return torch.tensor(chosen)
-
-
-def _best_free(rows: Rows, centroid: Float[Tensor, " d"], taken: set[int]) -> int:
-    best = torch.tensor([-3.0, 0.0], dtype=torch.float64, device=rows.device)
-    used = np.fromiter(taken, dtype=np.int64)
-    for part in rows.chunks():
-        found = (rows.take(part) * centroid).sum(1)
-        first = rows.first + part.start
-        here = used[(used >= first) & (used < first + len(found))] - first
-        found[torch.from_numpy(here).to(rows.device)] = -3.0
-        value, index = found.max(0)
-        if float(value) > float(best[0]):
-            best = torch.stack([value.double(), (index + first).double()])
-    everyone = torch.stack(rows.processes.lists(best))  # (processes, 2), in the pool's order
-    return int(everyone[everyone[:, 0].argmax(), 1])
+        if own is None:
+            return
+        taken[own] = None
