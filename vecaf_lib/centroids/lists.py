@@ -5,7 +5,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 CROWD = 2048  # candidates of a centroid beyond which it is left to a more exact product
-PENDING = 4_000_000  # candidates kept before they are sorted into the lists
+PENDING = 100_000  # candidates that wait to be sorted into the lists, or as many as are in them
 
 
 class Lists:
@@ -52,7 +52,7 @@ class Lists:
         """Candidates, one an element."""
         self.pending.append((low, high, column, row))
         self.waiting += len(low)
-        if self.waiting > PENDING:
+        if self.waiting > max(PENDING, len(self.low)):
             self.merge()
 
     def merge(self) -> None:
