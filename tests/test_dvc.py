@@ -182,6 +182,8 @@ def test_what_a_stage_writes_is_the_profiles_own(stage: Stage) -> None:
         assert "/${item.profile}/" in out, out
     read_only = [d for d in stage.deps if d.startswith(("reports/", "data/generated/"))]
     for dep in read_only:
+        if dep == "reports/performance":  # of the engine, on whatever machine measured it
+            continue
         assert "/${item.profile}/" in dep or within(dep, VARS["source"]), dep
 
 

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,9 +26,17 @@ def test_the_method_in_ten_lines_moves_twenty_chosen_embeddings_towards_their_ca
     assert len(statements) <= 10
 
 
+def test_selecting_from_any_embeddings():
+    names: dict[str, Any] = {}
+    exec(BLOCKS[1], names)
+    for name in ("chosen", "weighted", "also"):
+        assert len(set(names[name].tolist())) == 50
+    assert names["chosen"].tolist() == names["also"].tolist()
+
+
 def test_the_example_of_a_new_method_is_a_method():
     names: dict[str, object] = {}
-    exec(BLOCKS[1], names)
+    exec(BLOCKS[2], names)
     embeddings = torch.eye(6) * torch.arange(6.0)
     pool = Pool(6, embeddings=embeddings)
     assert names["select"](pool, 2, generator=torch.Generator()).tolist() == [5, 4]

@@ -18,7 +18,7 @@ from vecaf_lib.centroids.target import loss_distribution
 from vecaf_lib.errors import BadInput
 from vecaf_lib.options import checked
 
-CHUNK = 2048  # rows
+CHUNK = 1024  # rows
 
 
 def select(
