@@ -120,7 +120,7 @@ def test_unknown_setting(
             "methods.activeft.options.lambda_",
             1,
             "methods.activeft.options.lambda_ is not a setting; "
-            "known are iterations, learning_rate, reassign_every, tau, tolerance.",
+            "known are engine, iterations, learning_rate, reassign_every, tau, tolerance.",
         ),
         (
             "methods.random.options",
