@@ -150,7 +150,7 @@ def test_any_number_of_threads_chooses_the_same() -> None:
     np.testing.assert_array_equal(found[0], found[2])
 
 
-@pytest.mark.parametrize("kind", ["float16", "float64", "memmap", "list of views"])
+@pytest.mark.parametrize("kind", ["float16", "float64", "memmap", "columns first"])
 def test_embeddings_may_lie_anywhere(kind: str, tmp_path: Path) -> None:
     e, losses = clustered(600)
     half = e.half()
@@ -161,7 +161,7 @@ def test_embeddings_may_lie_anywhere(kind: str, tmp_path: Path) -> None:
     elif kind == "memmap":
         np.save(tmp_path / "e.npy", half.numpy())
         pool = np.load(tmp_path / "e.npy", mmap_mode="r")
-    elif kind == "list of views":
+    elif kind == "columns first":
         pool = np.asfortranarray(half.numpy())
     found = select(pool, 20, losses.numpy(), steps=30)
     assert len(set(found.tolist()) & set(expected.tolist())) >= 19
