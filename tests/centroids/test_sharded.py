@@ -4,16 +4,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
-import json, sys
+import json, os, sys, time
 import torch
 import torch.distributed as dist
 from torch.nn.functional import normalize
-from vecaf_lib.centroids import select
+from vecaf_lib.centroids import descent, select
 from vecaf_lib.errors import BadInput
 
 torch.set_num_threads(1)
@@ -28,7 +29,16 @@ part = slice(0, 700)
 if size > 1:
     dist.init_process_group("gloo", init_method=f"file://{sys.argv[5]}", rank=rank, world_size=size)
     part = slice(0, 260) if rank == 0 else slice(260, 700)
-    options |= {"sharded": True, "checkpoint": f"{sys.argv[5]}.checkpoint"}
+    options |= {"sharded": True, "checkpoint": sys.argv[6]}
+if sys.argv[7] == "killed":  # at the third renewal, the second process a little later
+    renew, calls = descent.renew, []
+    def dies(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            time.sleep(rank)
+            os._exit(9)
+        return renew(*arguments)
+    descent.renew = dies
 record = {}
 chosen = select(e[part], 25, losses[part], record=record, **options)
 print(json.dumps([chosen.tolist(), record["curve"]]))
@@ -38,18 +48,24 @@ print(json.dumps([chosen.tolist(), record["curve"]]))
 @pytest.mark.parametrize("objective", ["ods", "activeft"])
 @pytest.mark.parametrize("draws", [0, 150])
 def test_two_processes_choose_as_one(objective: str, draws: int, tmp_path: Path) -> None:
-    def started(rank: int, size: int) -> subprocess.Popen[str]:
-        told = [objective, str(draws), str(rank), str(size), str(tmp_path / "meeting")]
-        command = [sys.executable, "-c", PROGRAM, *told]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    kept = tmp_path / "checkpoint"
 
-    found = []
-    for processes in ([started(0, 1)], [started(0, 2), started(1, 2)]):
-        for process in processes:
-            out, _ = process.communicate(timeout=120)
-            assert process.returncode == 0
-            found.append(json.loads(out.splitlines()[-1]))
-    alone, first, second = found
+    def run(size: int, fate: str) -> list[Any]:
+        processes = []
+        for rank in range(size):
+            told = [objective, str(draws), str(rank), str(size), str(tmp_path / fate), str(kept)]
+            command = [sys.executable, "-c", PROGRAM, *told, fate]
+            processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT))
+        said = [process.communicate(timeout=120)[0] for process in processes]
+        assert [p.returncode for p in processes] == [9 if fate == "killed" else 0] * size
+        return [json.loads(out.splitlines()[-1]) for out in said if out]
+
+    (alone,) = run(1, "whole")
+    first, second = run(2, "unstopped")
+    run(2, "killed")
+    assert kept.exists()
+    assert run(2, "resumed") == [first, first]
+    assert not kept.exists()
     assert first == second
     assert len(set(first[0])) == 25
     assert len(set(alone[0]) & set(first[0])) >= 24  # float32 sums in another order

@@ -57,7 +57,8 @@ def select(
         sharded: every process of the torch.distributed group has a part of the pool, in the order
             of ranks, and gets the same answer: numbers in the whole pool.
         chunk: rows converted at a time.
-        checkpoint: file from which a stopped call goes on; it is removed at the end.
+        checkpoint: file from which a stopped call goes on; it is removed at the end. Where the pool
+            is sharded, the first process writes it and all must see it.
         progress: show a bar.
         record: receives ``curve``, the first member's objective at each renewal, ``objective``, the
             last of them, ``steps`` made, and ``centroids`` (K x d) as corrected.

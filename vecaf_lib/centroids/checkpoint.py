@@ -16,12 +16,11 @@ from vecaf_lib.errors import BadInput
 
 
 class Checkpoint:
-    """The file, tied to one pool, one p and one plan."""
+    """The file, tied to one pool, one p and one plan; all processes share one and its state."""
 
     def __init__(self, path: Path | None, rows: Rows, p: Float[Tensor, " n"], plan: Plan) -> None:
-        if path is not None and rows.processes.size > 1:
-            path = path.with_name(f"{path.name}.{rows.processes.rank}")
         self.path, self.key = path, "" if path is None else _key(rows, p, plan)
+        self.writes = path is not None and rows.processes.rank == 0
 
     def save(
         self,
@@ -30,8 +29,8 @@ class Checkpoint:
         curves: list[list[float]],
         generator: torch.Generator,
     ) -> None:
-        """Write the state before step ``step``, whole or not at all."""
-        if self.path is None:
+        """Write the state before step ``step``, whole or not at all: the first process's does."""
+        if self.path is None or not self.writes:
             return
         state = {
             "key": self.key,
@@ -43,7 +42,6 @@ class Checkpoint:
                     "theta": m.theta,
                     "pull": m.pull,
                     "mass": m.mass,
-                    "fresh": m.fresh,
                     "adam": m.adam.state_dict(),
                 }
                 for m in members
@@ -82,7 +80,6 @@ class Checkpoint:
         for member, kept in zip(members, state["members"], strict=True):
             member.theta.copy_(kept["theta"])
             member.pull, member.mass = kept["pull"].to(member.theta), kept["mass"].to(member.theta)
-            member.fresh = kept["fresh"]
             member.adam.load_state_dict(kept["adam"])
         for curve, values in zip(curves, state["curves"], strict=True):
             curve[:] = values
@@ -91,15 +88,16 @@ class Checkpoint:
 
     def remove(self) -> None:
         """The descent is over."""
-        if self.path is not None:
+        if self.path is not None and self.writes:
             self.path.unlink(missing_ok=True)
 
 
 def _key(rows: Rows, p: Float[Tensor, " n"], plan: Plan) -> str:
-    """Of a pool as far as 1,000 of its rows tell, of all its weights, and of the plan."""
+    """Of each process's rows as far as 1,000 of them tell, of all weights, and of the plan."""
     some = torch.linspace(0, rows.own - 1, min(1000, rows.own)).long()
     told = hashlib.sha256(plan.model_dump_json().encode())
     told.update(f"{rows.total} {rows.own} {rows.d}".encode())
     told.update(rows.take(some).cpu().numpy().tobytes())
     told.update(p.cpu().numpy().tobytes())
-    return told.hexdigest()
+    own = torch.frombuffer(bytearray(told.digest()), dtype=torch.uint8).to(rows.device)
+    return "".join(bytes(part.tolist()).hex() for part in rows.processes.lists(own))

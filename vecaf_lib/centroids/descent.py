@@ -25,6 +25,7 @@ from vecaf_lib.centroids.target import Draws
 from vecaf_lib.errors import BadInput
 
 LANDING = 0.3  # last part of the steps, in which the rate falls to 0
+INERTIA = 0.8  # what the pulls of earlier draws weigh against a new one's, at the end; 0 at step 0
 
 
 class Descent(NamedTuple):
@@ -129,14 +130,13 @@ def renew(
     for number, member in enumerate(members):
         pull = rows.processes.sum(sums[number])
         mass = rows.processes.sum(masses[number])
-        keep = 0.8 * step / plan.steps if count and not member.fresh else 0.0
+        keep = INERTIA * step / plan.steps if count else 0.0
         member.pull = keep * member.pull + (1 - keep) * pull
         total = float(rows.processes.sum(values[number]))
         if plan.objective == "activeft":
             member.mass = keep * member.mass + (1 - keep) * mass
         elif len(member.theta) > 1:
             total += plan.lambda_ * float(crowdings[number].log_n.mean())
-        member.fresh = False
         if not math.isfinite(total):
             raise BadInput(f"select: the objective is {total}; use a larger tau.")
         found.append(total)

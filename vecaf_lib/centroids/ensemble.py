@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from vecaf_lib.centroids.products import BLOCK
-from vecaf_lib.centroids.rows import unit
 from vecaf_lib.selection._ensemble import correct
 
 OPTIMAL = 2048  # centroids
@@ -64,4 +64,4 @@ def combine(members: list[Float[Tensor, "k d"]], rho: float) -> Float[Tensor, "k
         correct(torch.stack([m[at : at + BLOCK] for m in matched]), rho)
         for at in range(0, len(first), BLOCK)
     ]
-    return unit(torch.cat(parts))
+    return normalize(torch.cat(parts), dim=1)

@@ -25,8 +25,8 @@ def heads(
     """The head of every centroid's list, sorted in float32, from all processes.
 
     Returns:
-        Centroid and sample of each entry, centroid by centroid, nearest first; at least ``head``
-        entries each, or the whole pool.
+        Centroid and sample of each entry, centroid by centroid, nearest first; ``head`` entries
+        each, up to near ties at the end, or the whole pool.
     """
     k = len(theta)
     lists = Lists(k, min(head, rows.total), rows.device)

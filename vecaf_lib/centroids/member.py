@@ -3,10 +3,10 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from vecaf_lib.centroids.crowding import Crowding
 from vecaf_lib.centroids.plan import Plan
-from vecaf_lib.centroids.rows import unit
 
 BETAS = (0.9, 0.99)  # second moments forget in 100 steps, for there are few
 
@@ -20,7 +20,6 @@ class Member:
         self.adam = torch.optim.Adam([theta], lr=plan.learning_rate, betas=BETAS)
         self.pull = torch.zeros_like(theta)
         self.mass = theta.new_full((len(theta),), plan.lambda_ / len(theta))
-        self.fresh = True
 
     def crowding(self) -> Crowding:
         """The push's value at the present centroids."""
@@ -35,4 +34,4 @@ class Member:
         self.theta.grad = gradient - radial * self.theta  # what a unit vector can follow
         self.adam.param_groups[0]["lr"] = rate
         self.adam.step()
-        self.theta.copy_(unit(self.theta))
+        self.theta.copy_(normalize(self.theta, dim=1))

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from vecaf_lib.centroids.processes import Alone
 from vecaf_lib.errors import BadInput
@@ -103,8 +102,3 @@ class Rows:
     def start(self, budget: int, generator: torch.Generator) -> Float[Tensor, "k d"]:
         """K distinct samples of the pool as first centroids (ActiveFT's initialisation)."""
         return self.everyones(torch.randperm(self.total, generator=generator)[:budget])
-
-
-def unit(theta: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
-    """Rows at unit length."""
-    return normalize(theta, dim=1)
