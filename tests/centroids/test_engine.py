@@ -63,8 +63,9 @@ def test_value_and_gradient_are_those_of_the_exact_mode(objective: str) -> None:
 
 @pytest.mark.parametrize("objective", ["ods", "activeft"])
 @pytest.mark.parametrize("product", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("kept", [0, 1000])
 def test_crowding_in_blocks_is_crowding_whole(
-    objective: str, product: Any, monkeypatch: pytest.MonkeyPatch
+    objective: str, product: Any, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theta = clustered(150)[0]
     mass = torch.rand(150, generator=torch.Generator().manual_seed(2)) / 150
@@ -72,8 +73,10 @@ def test_crowding_in_blocks_is_crowding_whole(
     whole = Crowding(theta, 0.07, own=own, product="float32")
     monkeypatch.setattr("vecaf_lib.centroids.crowding.DENSE", 64)
     monkeypatch.setattr("vecaf_lib.centroids.crowding.BLOCK", 40)
+    monkeypatch.setattr("vecaf_lib.centroids.crowding.KEPT", kept)
     parts = Crowding(theta, 0.07, own=own, product=product)
     assert not parts.dense
+    assert bool(parts.kept) == bool(kept)
     near = {"float32": 1e-4, "bfloat16": 0.1, "int8": 0.1}[product]
     torch.testing.assert_close(parts.log_n, whole.log_n, rtol=0, atol=near)
     there, here = whole.push(mass, both=both), parts.push(mass, both=both)

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from vecaf_lib.centroids import lists
 from vecaf_lib.centroids.exact import choose, heads
 from vecaf_lib.centroids.processes import Alone
-from vecaf_lib.centroids.products import code, cosines, error, nearest
+from vecaf_lib.centroids.products import code, cosines, error, nearest, scores, whole_tiles
 from vecaf_lib.centroids.rows import Rows
 from vecaf_lib.selection._exact import nearest_unused
 
@@ -104,3 +104,9 @@ def test_nearest_in_blocks(product: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     lost = best.values - (a * b[whole]).sum(1)
     assert float(lost.max()) <= {"float32": 1e-6, "int8": 0.01}[product]
     assert np.mean((best.indices == whole).numpy()) > 0.95
+
+
+@pytest.mark.parametrize(("m", "k", "d"), [(1, 1, 1), (33, 523, 30), (64, 32, 96)])
+def test_filling_tiles_up_changes_no_score(m: int, k: int, d: int) -> None:
+    a, b = code(unit(m, d, 0), "int8"), code(unit(k, d, 1), "int8", one_scale=True)
+    assert torch.equal(whole_tiles(a.values, b.values), scores(a, b))

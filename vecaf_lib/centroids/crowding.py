@@ -4,7 +4,8 @@ $$\log n_k = \log\sum_j e^{\langle\theta_k,\theta_j\rangle/\tau}$$
 
 with j = k (ActiveFT) or without (VeCAF's equation 2). Up to ``DENSE`` centroids the matrix is one
 block and computed in float32. Beyond, the upper triangle is visited block by block: cosines in the
-faster product, their weighted sums of centroids in bfloat16.
+faster product, their weighted sums of centroids in bfloat16. Up to ``KEPT`` centroids the
+exponentials wait in memory from the sum to the gradient.
 """
 
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ from torch import Tensor
 from vecaf_lib.centroids.products import BLOCK, Coded, Product, code, cosines
 
 DENSE = 2048  # centroids; 16 MiB of float32
+KEPT = 20_000  # centroids; 0.4 GB of bfloat16
+
+Block = tuple[slice, slice, Float[Tensor, "a b"]]  # rows, columns, their exponentials
 
 
 class Crowding:
@@ -36,12 +40,14 @@ class Crowding:
         self.dense = len(theta) <= DENSE
         self.coded = code(theta, "float32" if self.dense else product, one_scale=True)
         self.half = theta if self.dense else theta.bfloat16()
-        self.matrix: Tensor | None = None  # of a dense one, kept from the sum to the gradient
+        self.kept: list[Block] = []
         n = theta.new_zeros(len(theta))
         for rows, columns, e in self._blocks():
             n[rows] += e.sum(1)
             if rows != columns:
                 n[columns] += e.sum(0)
+            if len(theta) <= KEPT:
+                self.kept.append((rows, columns, e.to(self.half.dtype)))
         self.n = n  # times exp(-1 / tau)
 
     @property
@@ -58,7 +64,7 @@ class Crowding:
         """
         share = torch.where(self.n > 0, mass / self.n, 0.0)  # (k,)
         found = torch.zeros_like(self.theta)
-        for rows, columns, e in self._blocks():
+        for rows, columns, e in self.kept or self._blocks():
             if both:
                 both_shares = share[rows].unsqueeze(1) + share[columns]
                 there = back = both_shares.mul_(e).to(self.half)
@@ -70,12 +76,8 @@ class Crowding:
                 found[columns] += back.T @ self.half[rows]
         return found
 
-    def _blocks(self) -> Iterator[tuple[slice, slice, Float[Tensor, "a b"]]]:
+    def _blocks(self) -> Iterator[Block]:
         """exp((cosine - 1) / tau) of the upper triangle, block by block; cosine is at most 1."""
-        if self.matrix is not None:
-            whole = slice(0, len(self.theta))
-            yield whole, whole, self.matrix
-            return
         size = DENSE if self.dense else BLOCK
         for i in range(0, len(self.theta), size):
             rows = slice(i, min(i + size, len(self.theta)))
@@ -84,8 +86,6 @@ class Crowding:
                 e = self._exponentials(self.coded[rows], self.coded[columns])
                 if i == j:
                     e.fill_diagonal_(float(self.own))
-                if self.dense:
-                    self.matrix = e
                 yield rows, columns, e
 
     def _exponentials(self, a: Coded, b: Coded) -> Float[Tensor, "a b"]:

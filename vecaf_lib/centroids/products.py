@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int8, Int32, Int64
 from torch import Tensor
+from torch.nn.functional import pad
 
 Product = Literal["float32", "bfloat16", "int8"]
 BLOCK = 1024  # centroids compared at a time: the block of scores stays in the processor's cache
+TILE = 32  # CUDA's int8 product wants more than 16 rows, and multiples of 8 in each direction
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,19 @@ def code(x: Float[Tensor, "m d"], product: Product, *, one_scale: bool = False) 
 
 def scores(a: Coded, b: Coded) -> Tensor:
     """a b', unscaled: int32 for int8 values, else float."""
-    if a.values.dtype == torch.int8:
-        return torch._int_mm(a.values, b.values.T.contiguous())
-    return a.values @ b.values.T
+    if a.values.dtype != torch.int8:
+        return a.values @ b.values.T
+    if a.values.is_cuda:
+        return whole_tiles(a.values, b.values)
+    return torch._int_mm(a.values, b.values.T.contiguous())
+
+
+def whole_tiles(a: Int8[Tensor, "m d"], b: Int8[Tensor, "k d"]) -> Int32[Tensor, "m k"]:
+    """a b' where the product takes only whole tiles, as CUDA's: zeros fill m, k and d up."""
+    (m, d), k = a.shape, len(b)
+    a = pad(a, (0, -d % TILE, 0, -m % TILE))
+    b = pad(b, (0, -d % TILE, 0, -k % TILE))
+    return torch._int_mm(a, b.T)[:m, :k]
 
 
 def cosines(a: Coded, b: Coded) -> Float[Tensor, "m k"]:
