@@ -6,7 +6,7 @@ PROFILE ?= smoke
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro test lab profile check fetch trace verify bench bench-quick lint format lock
+.PHONY: help env repro test lab profile check fetch search trace verify bench bench-quick lint format lock
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,9 @@ check: env  ## is all at hand that PROFILE needs: make check PROFILE=cifar10-cpu
 
 fetch: env  ## fetch and verify what PROFILE needs, or the images of DATASET=caltech101 alone
 	env -u HF_HUB_OFFLINE -u TRANSFORMERS_OFFLINE $(BIN)/python -m $(if $(DATASET),vecaf_lib.datasets.fetch $(DATASET),vecaf_lib.pipeline.fetch $(PROFILE))
+
+search: env  ## try the settings of profiles/search/PROFILE.yaml on the validation split
+	$(BIN)/python -m vecaf_lib.pipeline.search $(PROFILE)
 
 trace: env  ## where a number comes from: make trace ID=table1/vecaf/multi/r5
 	$(BIN)/python -m vecaf_lib.pipeline.trace $(ID)

@@ -20,5 +20,6 @@ def known(n: int, d: int, draw: torch.Generator) -> dict[str, Any]:
         "images": torch.randint(0, 256, (n, 3, 32, 32), generator=draw).to(torch.uint8),
         "labelled": labelled,
         "labels": labelled % 3,
+        "all_labels": torch.arange(n) % 3,
         "classifier": classifier,
     }

@@ -135,6 +135,14 @@ def test_no_dep_on_code_that_is_not_used(stage: Stage) -> None:
     assert len(set(stage.deps)) == len(stage.deps)
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "profiles").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_profile_states_what_dvc_asks_of_it(path: Path) -> None:
+    """DVC knows no defaults: a section that it watches stands in the file."""
+    stated = yaml.safe_load(path.read_text(encoding="utf-8"))
+    wanted = {name for part in DVC["stages"].values() for name in part.get("params", [])}
+    assert wanted <= set(stated)
+
+
 @each_stage
 def test_params_are_exactly_the_sections_that_are_passed(stage: Stage) -> None:
     assert sorted(stage.params) == sorted(stage.sections.values())

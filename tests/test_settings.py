@@ -136,8 +136,8 @@ def test_unknown_setting(
             "methods.vecaf.select",
             "_pool",
             "methods.vecaf.select: '_pool' is no method of selection; "
-            "known are activeft, alfa_mix, full, learnloss, ods, ods_official, random, ta_vaal, "
-            "topk_loss.",
+            "known are activeft, alfa_mix, full, learnloss, ods, ods_by_class, ods_official, "
+            "random, ta_vaal, topk_loss.",
         ),
         (
             "dataset.name",
@@ -303,6 +303,17 @@ def test_unknown_setting(
             [2, 7],
             "tables: loops_compared has [7], but the grid of vecaf has no multi-run 5 % "
             "(loops_ratio) with as many loops.",
+        ),
+        (
+            "methods.vecaf.repetitions",
+            2,
+            "tables: vecaf has repetitions, but Table 6 and the figures show methods with all "
+            "seeds; leave repetitions out.",
+        ),
+        (
+            "methods.vecaf.class_names",
+            "maybe",
+            "methods.vecaf.class_names is 'maybe'; it should be true or false.",
         ),
         (
             "tables.ratios",

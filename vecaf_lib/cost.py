@@ -83,6 +83,7 @@ def measure_run(
             len(pool.class_names),
             generator=generator(0, "initialisation"),
             precision=compute["precision"],
+            evaluation_precision=compute["evaluation_precision"],
         )
         companion = getattr(module, "COMPANION", None)
         predictor = companion and companion(pvm, generator(0, "companion"))
@@ -135,6 +136,7 @@ def measure_run(
         "image_size": dataset["image_size"],
         "threads": compute["threads"],
         "precision": compute["precision"],
+        "evaluation_precision": compute["evaluation_precision"],
         "device": device.type,
     }
 

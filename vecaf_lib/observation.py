@@ -97,6 +97,7 @@ def show_pool(
         "images": train.images,
         "labelled": labelled,
         "labels": train.labels[labelled],
+        "all_labels": train.labels,
         "classifier": deepcopy(classifier).cpu().requires_grad_(False),
     }
     return Pool(len(train), **{name: value for name, value in known.items() if name in needs})

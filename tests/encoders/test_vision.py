@@ -196,12 +196,14 @@ def test_every_trainable_weight_takes_part(name: str) -> None:
 def test_bfloat16_is_near_float32_and_comes_out_as_float32() -> None:
     images = noise(4, 64)
     exact = PVM(build("test_vit"), 3, generator=seeded(0)).eval()
-    rough = PVM(exact.backbone, 3, generator=seeded(0), precision="bfloat16").eval()
+    rough = PVM(exact.backbone, 3, generator=seeded(0), evaluation_precision="bfloat16").eval()
     with torch.inference_mode():
         e, near = exact.embed(images), rough.embed(images)
     assert near.dtype == torch.float32
     assert not torch.equal(e, near)
     assert (e - near).norm() / e.norm() < 0.03
+    trained = rough.train().embed(images)  # training keeps its own precision
+    torch.testing.assert_close(trained, exact.train().embed(images), rtol=0, atol=0)
 
 
 def test_a_vit_at_another_size_has_its_positions_interpolated(tmp_path: Path) -> None:

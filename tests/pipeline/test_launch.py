@@ -12,18 +12,22 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 
-from vecaf_lib.captions import write_captions
+from vecaf_lib.captions import with_class_name, write_captions
 from vecaf_lib.datasets import load
+from vecaf_lib.encoders.text import encode
 from vecaf_lib.errors import BadInput
 from vecaf_lib.files import write_json
 from vecaf_lib.pipeline.launch import launch, main
 from vecaf_lib.pipeline.passes import embed
 from vecaf_lib.pipeline.run import make_all
+from vecaf_lib.pipeline.variants import views
 
 ROOT = Path(__file__).parents[2]
 DATASET = {"name": "digits", "image_size": 32, "root": None, "memory_gib": 1.0, "options": {}}
 COMPUTE = {"workers": 1, "threads": 1, "device": "cpu", "processes": 1, "precision": "float32"}
+COMPUTE |= {"evaluation_precision": None}
 
 
 def work(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -57,6 +61,23 @@ def test_two_processes_write_the_bytes_of_one(tmp_path: Path) -> None:
         (name,) = [path.name for path in (tmp_path / "1").glob(f"{kind}-*.npy")]
         assert np.load(tmp_path / "1" / name).shape == shape
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+
+
+def test_class_names_enter_the_captions_of_those_methods_alone_that_ask(tmp_path: Path) -> None:
+    methods = {"plain": {"cea": {}}, "named": {"cea": {}, "class_names": True}}
+    given = work(tmp_path, methods=methods, run_methods=list(methods))
+    embed(**given)
+    pool = load(split="train", data=ROOT / "data", **DATASET)
+    sentences = [f"mark {i % 7}" for i in range(len(pool))]
+    told = {
+        "plain": sentences,
+        "named": with_class_name(sentences, pool.labels, pool.class_names),
+    }
+    shared = {name: given[name] for name in ("vision", "text", "domains")}
+    for name, captions in told.items():
+        path = views(methods[name], **shared).text_file(tmp_path)
+        found = torch.from_numpy(np.load(path))
+        torch.testing.assert_close(found, encode(captions, name="hashed", width=16))
 
 
 def test_what_a_process_refuses_is_told_as_it_is(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ COMPUTE = {
     "device": "cpu",
     "processes": 1,
     "precision": "float32",
+    "evaluation_precision": None,
 }
 TRAINING = {"steps": 4, "batch_size": 8, "learning_rate": 0.003, "evaluate_every": 2}
 METHOD = {
@@ -226,6 +227,7 @@ def test_the_digest_follows_what_results_depend_on(
         digest(dataclasses.replace(job, compute=COMPUTE | {"threads": 2})),
         digest(dataclasses.replace(job, compute=COMPUTE | {"processes": 2})),
         digest(dataclasses.replace(job, compute=COMPUTE | {"precision": "bfloat16"})),
+        digest(dataclasses.replace(job, compute=COMPUTE | {"evaluation_precision": "bfloat16"})),
         digest(dataclasses.replace(job, method=METHOD | {"options": {"tau": 0.1}})),
         digest(dataclasses.replace(job, method=METHOD | {"cea": None})),
         digest(dataclasses.replace(job, method=METHOD | {"select": "activeft"})),

@@ -32,10 +32,11 @@ def test_each_change_is_a_file_of_its_own() -> None:
     names = {
         text,
         files({"cea": CEA, "domain": "snowy"})[1],
+        files({"cea": CEA, "class_names": True})[1],
         files({"cea": CEA, "text": {"name": "u"}})[1],
         files({"cea": CEA, "text": {"name": "t", "weights": "package", "max_tokens": 9}})[1],
     }
-    assert len(names) == 4
+    assert len(names) == 5
     assert "/" not in files({"cea": CEA, "vision": {"name": "b/c", "weights": "hub"}})[0]
 
 

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from vecaf_lib.report.cells import Row
-from vecaf_lib.report.frame import frame
+from vecaf_lib.report.frame import by_class, frame
+from vecaf_lib.report.names import BY_CLASS
 from vecaf_lib.report.tables import table1, table6, table7
 
 SEEDS, RATIOS = (0, 1, 2), (2.0, 5.0, 10.0)
@@ -61,6 +62,7 @@ def synthetic_run(
             "steps": 60,
             "batch_size": 16,
             "test_accuracy": round(accuracy, 1),
+            "test": {"accuracy": round(accuracy, 1), "mean_class_accuracy": round(accuracy - 3, 1)},
             "validation_accuracy": curve[-1]["validation_accuracy"],
             "curve": curve,
             "train_loss": [
@@ -126,10 +128,10 @@ def papers() -> dict[str, pd.DataFrame]:
 def tables(runs: list[dict[str, Any]], papers: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """Tables 1, 6 and 7 of the synthetic runs."""
     table = frame(runs)
+    first = {"rows": ROWS, "ratios": RATIOS, "seeds": SEEDS, "loops": 3, "paper": papers["table1"]}
     return {
-        "table1": table1(
-            table, rows=ROWS, ratios=RATIOS, seeds=SEEDS, loops=3, paper=papers["table1"]
-        ),
+        "table1": table1(table, **first),
+        BY_CLASS: table1(by_class(runs), **first, name=BY_CLASS),
         "table6": table6(
             table, ratio=5, seeds=SEEDS, loops=3, labels=LABELS, paper=papers["table6"]
         ),

@@ -168,7 +168,7 @@ def test_text_and_evidence(make_grid: Callable[..., Grid], tmp_path: Path) -> No
         text = to_markdown(again)
         assert text.count("evidence.md#") >= len(table)
     evidence = evidence_page(
-        {name: read_csv(tmp_path / f"{name}.csv") for name in tables}, tmp_path / "runs"
+        {name: read_csv(tmp_path / f"{name}.csv") for name in tables}, tmp_path / "runs", "runs"
     )
     assert "(table3-vecaf-snowy-5)=" in evidence
     assert "36.00" in evidence

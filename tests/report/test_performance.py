@@ -16,8 +16,8 @@ from vecaf_lib.report.performance import (
 
 def line(measurement: str, n: int, seconds: float, k: int = 1000) -> str:
     told = {"measurement": measurement, "n": n, "k": k, "seconds": seconds, "ensemble": 1}
-    told |= {"peak_gib": 1.5, "one_pass_seconds": seconds / 10, "commit": "abc1234"}
-    return json.dumps(told | {"d": 768, "threads": 2})
+    told |= {"peak_gib": 1.5, "gflops": 2e-8 * n * k * 768 / seconds, "commit": "abc1234"}
+    return json.dumps(told | {"d": 768, "threads": 2})  # one pass: a tenth of the seconds
 
 
 @pytest.fixture
@@ -46,6 +46,16 @@ def test_the_page(folder: Path) -> None:
     assert "| time | 40.8 | >= 20 | 89 s / 2 s |" in page
     assert "| member | 100,000 | 1,000 | 1 | 10,000.0 | 1.50 | 1,000.0 | abc1234 |" in page
     assert "performance/growth.png" in page
+
+
+def test_objective_and_accuracy(tmp_path: Path) -> None:
+    lines = ["selection,objective,accuracy,standard_error,n", "random,,35.45,0.5,3"]
+    lines += ["exact,-2.42,32.1,0.12,3", "engine,-1.8,36.0,0.2,3"]
+    (tmp_path / "objective.csv").write_text("\n".join(lines) + "\n")
+    page = performance_page(tmp_path)
+    assert "| random | – | 35.45 ± 0.50 |" in page
+    assert "rank correlation is +1.00" in page
+    assert "| exact | −2.420 | 32.10 ± 0.12 |" in page
 
 
 def test_what_there_is_not_is_not_shown(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from vecaf_lib.report.frame import frame
 from vecaf_lib.report.headline import ablation, headline, loops
 from vecaf_lib.report.markdown import to_markdown
 from vecaf_lib.report.names import slug
+from vecaf_lib.report.pages import seeds_of
 from vecaf_lib.report.paper import nearest, paper_markdown, read_paper
 from vecaf_lib.report.tables import read_csv, table1, to_csv
 
@@ -42,6 +43,32 @@ def test_table1_by_hand(make_run: Callable[..., dict[str, Any]], papers: Tables)
     assert (ours["paper_cifar10_ratio"], ours["paper_imagenet1k_ratio"]) == (5, 4)
     assert pd.isna(table.loc["table1/activeft/multi/r5", "minus_activeft"])
     assert ours[["minus_random", "minus_full"]].isna().all()
+
+
+def test_a_method_may_have_fewer_seeds(
+    make_run: Callable[..., dict[str, Any]], papers: Tables
+) -> None:
+    runs = [make_run("vecaf", True, 5.0, 3, s, 80.0 + s) for s in (0, 1)]
+    runs += [make_run("activeft", True, 5.0, 3, s, 70.0 + 2 * s) for s in (0, 1, 2)]
+    rows = [Row("activeft", True, "chosen only"), Row("vecaf", True, "all", repetitions=2)]
+    setting = {"rows": rows, "ratios": [5], "loops": 3, "paper": papers["table1"]}
+    table = table1(frame(runs), seeds=[0, 1, 2], **setting).set_index("cell")
+    assert table["n"].to_dict() == {
+        "table1/activeft/multi/r5": 3,
+        "table1/vecaf/multi/r5": 2,
+    }
+    assert table.loc["table1/vecaf/multi/r5", "minus_activeft"] == pytest.approx(9.5)  # 10, 9
+    assert seeds_of(table.reset_index()) == "n = 3 seeds (VeCAF 2)"
+    with pytest.raises(BadInput, match=r"vecaf/multi-r5-l3-s1\.json"):
+        table1(frame(runs[:1] + runs[2:]), seeds=[0, 1, 2], **setting)
+
+
+def test_table1_by_class(tables: Tables) -> None:
+    one, other = tables["table1"], tables["table1_by_class"]
+    assert list(other["cell"]) == [
+        cell.replace("table1/", "table1_by_class/", 1) for cell in one["cell"]
+    ]
+    assert other["mean"].to_numpy() == pytest.approx(one["mean"].to_numpy() - 3)
 
 
 def test_table1_has_the_whole_grid(tables: Tables) -> None:

@@ -65,7 +65,7 @@ def extract(
         "images": list(images.shape),
         "width": model.width,
         "batch_size": batch_size,
-        "precision": model.precision,
+        "precision": model.evaluation_precision,
     }
     return fill(
         RowsFile(path, len(images), model.width, batch_size, sha256_json(settings)),

@@ -64,7 +64,8 @@ class PVM(nn.Module):
 
     Attributes:
         width: d, the size of the penultimate embedding.
-        precision: of the backbone's arithmetic; embeddings are float32 in any case.
+        precision: of the backbone's arithmetic in training; embeddings are float32 in any case.
+        evaluation_precision: the same in evaluation mode.
     """
 
     mean: Tensor
@@ -77,21 +78,23 @@ class PVM(nn.Module):
         *,
         generator: torch.Generator,
         precision: Precision = "float32",
+        evaluation_precision: Precision | None = None,
     ):
         """Wrap ``backbone`` (a timm model) and draw a fresh classifier from ``generator``.
 
         The classifier starts as a truncated normal with deviation 0.02 and zero bias (DeiT's). The
         backbone's own classifier is frozen: it is not used, and training in several processes
-        would wait for its gradient.
+        would wait for its gradient. ``evaluation_precision`` None is ``precision``.
         """
         super().__init__()
-        if precision not in get_args(Precision):
-            raise BadInput(
-                f"compute.precision: {precision!r} is unknown; known are "
-                f"{', '.join(get_args(Precision))}."
-            )
+        for given in (precision, evaluation_precision or precision):
+            if given not in get_args(Precision):
+                raise BadInput(
+                    f"compute.precision: {given!r} is unknown; known are "
+                    f"{', '.join(get_args(Precision))}."
+                )
         self.backbone = backbone
-        self.precision = precision
+        self.precision, self.evaluation_precision = precision, evaluation_precision or precision
         self.width = int(backbone.head_hidden_size)  # type: ignore[arg-type]
         for head in classifiers(backbone).values():
             head.requires_grad_(False)
@@ -111,7 +114,8 @@ class PVM(nn.Module):
 
     def autocast(self) -> torch.autocast:
         """The context in which the backbone runs."""
-        return autocast(self.mean.device, self.precision)
+        precision = self.precision if self.training else self.evaluation_precision
+        return autocast(self.mean.device, precision)
 
     def embed(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
         """Penultimate embedding e of each image, after the model's own mean and std.

@@ -16,7 +16,7 @@ from vecaf_lib.pipeline.provenance import code_digests, imports_of, library_vers
 
 LIBRARIES = ("torch", "timm", "numpy", "scipy", "accelerate", "pillow")
 ROOT = Path(__file__).parents[2]
-COUNTED = ("threads", "processes", "precision")  # of the section compute: they change the bits
+COUNTED = ("threads", "processes", "precision", "evaluation_precision")  # they change the bits
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Job:
         text: the pool's text embeddings.
         image: the pool's image embeddings under the pretrained weights.
         runs: folder of run files.
+        blind: the validation split stands in for the test split, which nothing reads then.
     """
 
     dataset: Mapping[str, Any]
@@ -44,6 +45,7 @@ class Job:
     text: Path
     image: Path
     runs: Path
+    blind: bool = False
 
     def plain(self) -> dict[str, Any]:
         """JSON-able; ``from_plain`` reads it back in another process."""
@@ -58,6 +60,8 @@ class Job:
 
     def images(self, split: str) -> ImageSet:
         """One split of the data set; read once a process."""
+        if self.blind and split == "test":
+            split = "validation"
         return _images(json.dumps(self.dataset), split, self.data)
 
     def domain_images(self, domain: str, severity: int) -> ImageSet:
@@ -93,12 +97,14 @@ class Job:
         files |= {Path("vecaf_lib/selection", f"{select}.py"), Path("vecaf_lib/loop.py")}
         files |= {found for file in files for found in imports_of(file, ROOT)}
         files.add(Path("vecaf_lib/pipeline/run.py"))
-        made_from = {
+        made_from: dict[str, Any] = {
             "settings": settings,
             "inputs": inputs,
             "code": code_digests(files, ROOT),
             "versions": library_versions(LIBRARIES),
         }
+        if self.blind:
+            made_from["tested_on"] = "validation"
         return made_from | {"digest": sha256_json(made_from)}
 
 

@@ -49,7 +49,7 @@ def caption(
         data: the project's data folder.
         inputs: what identifies the images; see ``vecaf_lib.pipeline.inputs``.
         store: JSON lines that the captioner appends to; kept between calls.
-        output: JSON lines for the language encoder, class names added if asked for.
+        output: JSON lines for the language encoder.
     """
     device = _prepare(compute)
     size = captions["image_size"] or dataset["image_size"]
@@ -73,9 +73,6 @@ def caption(
             bar=progress.bar,
         )
         written_by = captioner.record()
-    if captions["include_class_name"]:
-        sentences = with_class_name(sentences, pool.labels, pool.class_names)
-        written_by = {**written_by, "include_class_name": True}
     if rank_and_size()[0] == 0:
         write_captions(Path(output), pool.ids, sentences, record=written_by)
 
@@ -122,7 +119,10 @@ def embed(
             "own weights": known["text"].get(view.text.get("weights")),
             "commit": commit(**where),
         }
-        prompted = [f"{sentence} {view.prompt}".strip() for sentence in sentences]
+        shown = sentences
+        if view.class_names:
+            shown = with_class_name(sentences, pool.labels, pool.class_names)
+        prompted = [f"{sentence} {view.prompt}".strip() for sentence in shown]
         with progress.bar(len(pool), f"captions, {view.text['name']}") as bar:
             encode_into(
                 prompted, path, identity=identity, bar=bar.update, device=device, **view.text
@@ -133,6 +133,7 @@ def embed(
             len(pool.class_names),
             generator=generator(0, "initialisation"),
             precision=compute["precision"],
+            evaluation_precision=compute["evaluation_precision"],
         )
         identity = {
             "images": known["images"],

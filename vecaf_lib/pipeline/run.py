@@ -36,6 +36,7 @@ def make_run(job: Job, spec: RunSpec) -> dict[str, Any]:
         len(train.class_names),
         generator=generator(spec.seed, "initialisation"),
         precision=job.compute["precision"],
+        evaluation_precision=job.compute["evaluation_precision"],
     )
     if style:
         prompt = job.domains[job.method["domain"]]["prompt"]
@@ -67,7 +68,8 @@ def make_run(job: Job, spec: RunSpec) -> dict[str, Any]:
         )
     if job.method["domains"] and not spec.target:
         result["domains"] = {name: in_domain(job, pvm, name) for name in job.method["domains"]}
-    result["labels_seen"] = "all" if "losses" in module.NEEDS else "chosen only"
+    all_labels = "losses" in module.NEEDS or job.method.get("class_names", False)
+    result["labels_seen"] = "all" if all_labels else "chosen only"
     ours = {str(told.message) for told in caught if "vecaf_lib" in told.filename}
     result["warnings"] = sorted(ours)
     return result

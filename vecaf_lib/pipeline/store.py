@@ -54,7 +54,14 @@ class RunSpec:
 def specs(
     dataset: str, name: str, method: Mapping[str, Any], seeds: Sequence[int]
 ) -> list[RunSpec]:
-    """The runs of one method: the blocks of its grid times the seeds, each once."""
+    """The runs of one method: the blocks of its grid times its seeds, each once.
+
+    Args:
+        dataset: name.
+        name: of the method.
+        method: its settings; ``repetitions`` leaves it the first of the seeds.
+        seeds: of the profile.
+    """
     wanted = [
         RunSpec(dataset, name, multi_run, ratio, loops, seed, target)
         for block in method["grid"]
@@ -62,7 +69,7 @@ def specs(
         for ratio in block["ratios"]
         for loops in block["loops"]
         for target in block.get("targets") or [""]
-        for seed in seeds
+        for seed in seeds[: method.get("repetitions")]
     ]
     return list(dict.fromkeys(wanted))
 

@@ -19,6 +19,7 @@ from vecaf_lib.files import read_json, sha256_file
 from vecaf_lib.pipeline import cli
 from vecaf_lib.pipeline.store import RunSpec, RunStore
 from vecaf_lib.report.claims import read_csv as read_ledger
+from vecaf_lib.report.evidence import accuracy_of
 from vecaf_lib.report.tables import read_csv
 
 PARAMS, REPORTS = Path("params.yaml"), Path("reports")
@@ -152,8 +153,6 @@ def _run(root: Path, file: str) -> tuple[RunSpec, dict[str, Any]]:
 
 def _value(result: Mapping[str, Any], line: pd.Series) -> str:
     """The run's value of the cell's quantity, as far as it is one number."""
-    if line.get("domain"):
-        return f"{result['domains'][line['domain']][str(line['severity'])]:.4f} % in the domain"
     if "reached" in line:
         hits = [
             point["step"]
@@ -161,7 +160,8 @@ def _value(result: Mapping[str, Any], line: pd.Series) -> str:
             if point["validation_accuracy"] >= float(line["target"])
         ]
         return f"{min(hits)} batches" if hits else "target not reached"
-    return f"test accuracy {result['test_accuracy']:.4f} %"
+    value = f"{accuracy_of(result, line):.4f} %"
+    return f"{value} in the domain" if line.get("domain") else f"test accuracy {value}"
 
 
 def _provenance(all_runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:

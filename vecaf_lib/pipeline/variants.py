@@ -20,12 +20,14 @@ class Views:
         vision: section of the settings.
         text: section of the settings.
         prompt: ends every caption; empty for none.
+        class_names: whether every caption is told its image's class.
         needs_text: whether the method looks at captions at all.
     """
 
     vision: Mapping[str, Any]
     text: Mapping[str, Any]
     prompt: str
+    class_names: bool
     needs_text: bool
 
     def image_file(self, folder: Path) -> Path:
@@ -34,7 +36,8 @@ class Views:
 
     def text_file(self, folder: Path) -> Path:
         """Where the text embeddings lie."""
-        key = _key({**self.text, **({"prompt": self.prompt} if self.prompt else {})})
+        said = {"prompt": self.prompt, "class_names": self.class_names}
+        key = _key({**self.text, **{name: value for name, value in said.items() if value}})
         return folder / f"text-{key}.npy"
 
 
@@ -57,6 +60,7 @@ def views(
         vision=method.get("vision") or vision,
         text=method.get("text") or text,
         prompt=domains[domain]["prompt"] if domain and method["cea"] else "",
+        class_names=method.get("class_names", False),
         needs_text=bool(method["cea"]),
     )
 
@@ -70,7 +74,7 @@ def all_views(
     domains: Mapping[str, Any],
 ) -> list[Views]:
     """The views of all methods that are run, the profile's own first."""
-    own = Views(vision, text, "", True)
+    own = Views(vision, text, prompt="", class_names=False, needs_text=True)
     others = [
         views(methods[name], vision=vision, text=text, domains=domains) for name in run_methods
     ]

@@ -13,11 +13,15 @@ from vecaf_lib.report.stats import paired_difference, summary
 
 @dataclass(frozen=True)
 class Row:
-    """A row of Table 1: a method, how it selects, and which labels its selection may see."""
+    """A row of Table 1: a method, how it selects, and which labels its selection may see.
+
+    ``repetitions``: it has so many of the seeds, the first ones; None is all.
+    """
 
     method: str
     multi_run: bool
     labels: str
+    repetitions: int | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def cell(
         multi_run=row.multi_run,
         ratio=100.0 if full else ratio,
         loops=loops,
-        seeds=seeds,
+        seeds=seeds[: row.repetitions],
         target=target,
     )
     accuracies = {

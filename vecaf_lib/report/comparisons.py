@@ -42,8 +42,9 @@ class Grid:
 
     def cell(self, id: str, method: str, table: pd.DataFrame, target: str = "") -> Cell:
         """The multi-run cell of one method; one that trains on all data selects once."""
-        whole = self.methods[method]["select"] == FULL
-        row = Row(method, not whole, self.labels[method])
+        own = self.methods[method]
+        whole = own["select"] == FULL
+        row = Row(method, not whole, self.labels[method], own.get("repetitions"))
         return cell(
             table,
             id=id,

@@ -10,10 +10,11 @@ from vecaf_lib.errors import BadInput
 from vecaf_lib.files import read_json
 from vecaf_lib.report.grid import accuracy_text, pipe_table, signed
 from vecaf_lib.report.markdown import REFERENCES
-from vecaf_lib.report.names import percent, row_name, slug
+from vecaf_lib.report.names import BY_CLASS, percent, row_name, slug
 
 TITLES = {
     "table1": "Table 1",
+    BY_CLASS: "Table 1 by class",
     "table2": "Table 2",
     "table3": "Table 3",
     "table5": "Table 5",
@@ -25,12 +26,13 @@ TITLES = {
 WHERE = ("target", "domain", "severity", "vision", "text", "change")
 
 
-def evidence_page(tables: Mapping[str, pd.DataFrame], runs_dir: Path) -> str:
+def evidence_page(tables: Mapping[str, pd.DataFrame], runs_dir: Path, runs_link: str) -> str:
     """One anchored section a cell, with each seed's value and the files that made it.
 
     Args:
         tables: name -> table; of Tables 1 to 7 and the decisions those there are.
         runs_dir: the folder of run files, ``<method>/<run>.json``.
+        runs_link: the way to it from the site's root.
 
     Returns:
         MyST Markdown. ``site:`` links are relative to the site's root.
@@ -50,11 +52,13 @@ def evidence_page(tables: Mapping[str, pd.DataFrame], runs_dir: Path) -> str:
     for name, table in tables.items():
         text += f"\n## {TITLES[name]}\n"
         for _, line in table.iterrows():
-            text += _section(line, values)
+            text += _section(line, values, runs_link)
     return text
 
 
-def _section(line: pd.Series, values: Mapping[str, dict[int, dict[str, float | str]]]) -> str:
+def _section(
+    line: pd.Series, values: Mapping[str, dict[int, dict[str, float | str]]], runs_link: str
+) -> str:
     """One cell: heading, anchor, sentence, one row a seed."""
     own = values[line["cell"]]
     others = {
@@ -78,9 +82,11 @@ def _section(line: pd.Series, values: Mapping[str, dict[int, dict[str, float | s
     for seed, run in own.items():
         differences = [
             signed(float(run["test"]) - float(values[cell][seed]["test"]))
+            if seed in values[cell]
+            else "–"
             for cell in others.values()
         ]
-        link = f"[{Path(str(run['file'])).name}](site:runs/{run['file']})"
+        link = f"[{Path(str(run['file'])).name}](site:{runs_link}/{run['file']})"
         rows.append([str(seed), link, f"{run['test']:.2f}", f"{run['validation']:.2f}"])
         rows[-1] += differences
     mean = ["**mean**", "", f"**{accuracy_text(line['mean'], line['standard_error'])}**", ""]
@@ -92,10 +98,12 @@ def _section(line: pd.Series, values: Mapping[str, dict[int, dict[str, float | s
     return text + pipe_table(header, [*rows, mean, *([limits] if others else [])], words=2)
 
 
-def _accuracy(result: Mapping[str, Any], line: pd.Series) -> float:
-    """The run's accuracy on the images that this cell is about."""
+def accuracy_of(result: Mapping[str, Any], line: pd.Series) -> float:
+    """The run's accuracy on the images, and of the kind, that this cell is about; in percent."""
     if line.get("domain"):
-        return float(result["domains"][line["domain"]][line["severity"]])
+        return float(result["domains"][line["domain"]][str(line["severity"])])
+    if str(line["cell"]).startswith(f"{BY_CLASS}/"):
+        return float(result["test"]["mean_class_accuracy"])
     return float(result["test_accuracy"])
 
 
@@ -106,7 +114,7 @@ def _values(line: pd.Series, runs_dir: Path) -> dict[int, dict[str, float | str]
         run = read_json(runs_dir / file)
         found[int(run["run"]["seed"])] = {
             "file": file,
-            "test": _accuracy(run["result"], line),
+            "test": accuracy_of(run["result"], line),
             "validation": float(run["result"]["validation_accuracy"]),
         }
     mean = sum(float(run["test"]) for run in found.values()) / len(found)

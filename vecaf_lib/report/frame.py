@@ -61,6 +61,21 @@ def in_domain(runs: Iterable[Mapping[str, Any]], domain: str, severity: str) -> 
     return frame(tested)
 
 
+def by_class(runs: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """As :func:`frame`, with the mean test accuracy per class as the accuracy."""
+    return frame(
+        {
+            **run,
+            "result": {
+                **run["result"],
+                "test_accuracy": run["result"]["test"]["mean_class_accuracy"],
+            },
+        }
+        for run in runs
+        if not run["run"]["target"]
+    )
+
+
 def curves(runs: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Validation accuracy by step: one row an evaluation.
 

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from vecaf_lib.report.grid import accuracy_text, pipe_table, signed
-from vecaf_lib.report.names import FULL, method_name, percent, slug
+from vecaf_lib.report.names import BY_CLASS, FULL, method_name, percent, slug
 from vecaf_lib.report.stats import verdict
 
 SIGNS = {"higher": "▲", "lower": "▼", "undecided": "○"}
@@ -44,7 +44,7 @@ def to_markdown(table: pd.DataFrame, evidence: str = "evidence.md") -> str:
         MyST Markdown; accuracies are percent, differences percentage points.
     """
     kind = str(table["cell"].iloc[0]).partition("/")[0]
-    if kind == "table1":
+    if kind in ("table1", BY_CLASS):
         return f"{table1_accuracies(table, evidence)}\n{table1_differences(table, evidence)}"
     if kind in SIDES:
         return _compared(table, kind, evidence)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+BY_CLASS = "table1_by_class"  # Table 1 in mean accuracy per class
 FULL = "full"  # full-data finetuning: no selection, so no ratio and no multi-run
 
 METHOD_NAMES: dict[str, str] = {
@@ -18,6 +19,8 @@ METHOD_NAMES: dict[str, str] = {
     "vecaf_no_ods": "VeCAF without ODS",
     "vecaf_no_cea": "VeCAF without CEA",
     "vecaf_neither": "VeCAF without both",
+    "vecaf_by_class": "VeCAF by class (ours)",
+    "activeft_accumulated": "ActiveFT, accumulated",
     "clipstyler": "CLIPstyler",
 }
 

@@ -8,10 +8,15 @@ import pandas as pd
 
 from vecaf_lib.report import headline
 from vecaf_lib.report.markdown import table1_accuracies, table1_differences, to_markdown
+from vecaf_lib.report.names import BY_CLASS, join, method_name
 from vecaf_lib.report.paper import paper_markdown
 
 SECTIONS = {
     "table1": ("Table 1: accuracy at a fixed number of batches", "Test accuracy in percent"),
+    BY_CLASS: (
+        "Table 1 by class: mean accuracy per class",
+        "Mean over the classes of test accuracy in percent, so that each class counts the same",
+    ),
     "table2": (
         "Table 2: one class against all others",
         "Mean of recall and specificity on the test split in percent, multi-run",
@@ -68,7 +73,7 @@ def index_page(
         f"\n## How to read the numbers\n\nEach run finetunes for exactly {result['steps']} "
         f"batches of {result['batch_size']} images of *{dataset}*; accuracy is measured once, "
         "after the last batch, on images that no choice was made on. Numbers are mean ± standard "
-        f"error over n = {first['n'].iloc[0]} seeds ({first['seeds'].iloc[0].replace(' ', ', ')}), "
+        f"error over {seeds_of(first)}, "
         "the same seeds for every method, so differences are taken seed by seed. *Single* selects "
         "once, *multi* selects afresh at the start of each loop. Methods differ in the labels "
         "their selection may see; each table says which. **Every number is a link** to its "
@@ -123,10 +128,21 @@ def notebooks_page(notebooks: Sequence[Path]) -> str:
 
 
 def _what(table: pd.DataFrame, unit: str) -> str:
-    seeds = f"n = {table['n'].iloc[0]} seeds"
+    seeds = seeds_of(table)
     ratios = table["ratio"].dropna().unique()
     at = f", {ratios[0]:g} % of the pool selected in each loop" if len(ratios) == 1 else ""
     return f"{unit}, mean ± standard error, {seeds}{at}. **Our measurement:**"
+
+
+def seeds_of(table: pd.DataFrame) -> str:
+    """``n = 5 seeds``, and which rows have fewer: ``n = 5 seeds (LearnLoss and Top-K loss 3)``."""
+    most = int(table["n"].max())
+    fewer = table[(table["n"] < most) & (table["n"] > 0)]
+    told = [
+        f"{join(list(dict.fromkeys(map(method_name, part['method']))))} {n:g}"
+        for n, part in fewer.groupby("n")
+    ]
+    return f"n = {most} seeds" + (f" ({'; '.join(told)})" if told else "")
 
 
 def _papers_own(name: str, paper: pd.DataFrame) -> str:

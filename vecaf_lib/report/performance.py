@@ -9,9 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from vecaf_lib.report.figures import STYLE
-from vecaf_lib.report.grid import pipe_table
+from vecaf_lib.report.grid import accuracy_text, pipe_table, signed
 
 LINES, TABLE, GROWTH = "selection.jsonl", "engine.csv", "growth"
+OBJECTIVE = "objective.csv"
 OPENING = """# Performance of selection
 
 What `make bench` measured on one machine, each line in a process of its own. Times are that
@@ -20,9 +21,14 @@ machine's; the ratios stand beside a plain implementation in the same run.
 
 
 def read_lines(path: Path) -> pd.DataFrame:
-    """The measurements at scale; the last one of its kind counts."""
+    """The measurements at scale; the last one of its kind counts.
+
+    Column ``one_pass_seconds`` is the N x K product at the rate measured beside it.
+    """
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return pd.DataFrame(lines).drop_duplicates(["measurement", "n", "k", "ensemble"], keep="last")
+    table = pd.DataFrame(lines).drop_duplicates(["measurement", "n", "k", "ensemble"], keep="last")
+    product = 2e-9 * table["n"] * table["k"] * table["d"]
+    return table.assign(one_pass_seconds=(product / table["gflops"]).astype(float))
 
 
 def exponent(lines: pd.DataFrame, column: str = "seconds") -> float:
@@ -66,6 +72,8 @@ def performance_page(folder: Path) -> str:
         rows = [[str(value) for value in line] for line in table.itertuples(index=False)]
         text += "\n## Beside plain autograd\n\nN 50,000, d 384, K 500; CIFAR-10: 45,000.\n\n"
         text += pipe_table(["Measure", "Found", "Goal", "In detail"], rows, words=1)
+    if (folder / OBJECTIVE).is_file():
+        text += _objective(pd.read_csv(folder / OBJECTIVE))
     if (folder / LINES).is_file():
         lines = read_lines(folder / LINES)
         rows = [
@@ -85,7 +93,9 @@ def performance_page(folder: Path) -> str:
         text += (
             f"\n## At scale\n\nd {last['d']}, float16, memory-mapped; {last['threads']} threads. "
             "The last column but one is the time of a single pass of the N x K product at the "
-            "rate measured in the same process, in the product that the engine uses.\n\n"
+            "rate measured in the same process, in the product that the engine uses. Up to 10^9 "
+            "pairs of sample and centroid every renewal looks at the whole pool; beyond, all but "
+            "the last look at a draw of 16 K samples, so that a larger pool may take less time.\n\n"
         )
         header = [
             "Measurement",
@@ -104,3 +114,24 @@ def performance_page(folder: Path) -> str:
                 "selection against the size of the pool, with the fitted exponent.\n```\n"
             )
     return text
+
+
+def _objective(table: pd.DataFrame) -> str:
+    """Objective and accuracy side by side: what a lower objective is worth."""
+    rows = [
+        [
+            line["selection"],
+            "–" if pd.isna(line["objective"]) else f"{line['objective']:.3f}".replace("-", "−"),
+            accuracy_text(line["accuracy"], line["standard_error"]),
+        ]
+        for _, line in table.iterrows()
+    ]
+    both = table.dropna()
+    rank = signed(float(both["objective"].corr(both["accuracy"], method="spearman")))
+    return (
+        "\n## What a lower objective is worth\n\nThe same CIFAR-10 images, p_L from losses; the "
+        "objective that is minimised, and the accuracy of a linear probe on what is chosen. Their "
+        f"rank correlation is {rank}: above zero, better minimisers choose worse images. "
+        f"n = {table['n'].iloc[0]} seeds (`python benchmarks/objective_accuracy.py`).\n\n"
+        + pipe_table(["Selection", "Objective", "Accuracy, %"], rows, words=1)
+    )

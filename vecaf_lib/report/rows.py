@@ -33,7 +33,7 @@ def table1_rows(
             ]
             there = {ratio for block in blocks for ratio in block["ratios"]}
             if there and (name == FULL or set(ratios) <= there):
-                rows.append(Row(name, multi_run, labels[name]))
+                rows.append(Row(name, multi_run, labels[name], method.get("repetitions")))
     return rows
 
 

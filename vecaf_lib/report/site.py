@@ -16,13 +16,14 @@ from vecaf_lib.report import pages
 from vecaf_lib.report.claims import read_csv as read_claims
 from vecaf_lib.report.claims_page import claims_page
 from vecaf_lib.report.evidence import evidence_page
+from vecaf_lib.report.names import BY_CLASS
 from vecaf_lib.report.paper import read_paper
 from vecaf_lib.report.performance import performance_page
 from vecaf_lib.report.selections_page import selections_page
 from vecaf_lib.report.table4 import table4_markdown
 from vecaf_lib.report.tables import read_csv
 
-TABLES = ("table1", "table2", "table3", "table5", "table6", "table7", "decisions")
+TABLES = ("table1", BY_CLASS, "table2", "table3", "table5", "table6", "table7", "decisions")
 PAPERS = ("table1", "table6", "table7")  # printed beside ours
 THEME = Path(__file__).with_name("theme")
 
@@ -51,7 +52,7 @@ def build(
         title: heading of the front page.
         banner: plain text at the top of every page: what these numbers are and are not.
         about: MyST paragraphs that open the front page.
-        runs_dir: run files, ``<method>/<run>.json``; copied to the site's ``runs/``.
+        runs_dir: run files, ``<method>/<run>.json``; linked where they lie, for they are large.
         tables_dir: ``table1.csv`` and those of ``TABLES`` that there are; copied to ``tables/``.
         figures_dir: ``figure*.png`` with ``.pdf`` and the caption in ``.txt``; copied to
             ``figures/``.
@@ -109,7 +110,7 @@ def build(
                 run=run,
                 further=list(further),
             ),
-            "evidence": evidence_page(tables, runs_dir),
+            "evidence": evidence_page(tables, runs_dir, os.path.relpath(runs_dir, out_dir)),
             **further,
             "settings": pages.settings_page(params.read_text(encoding="utf-8"), run),
             "notebooks": pages.notebooks_page(notebooks),
@@ -118,7 +119,6 @@ def build(
             (source / f"{name}.md").write_text(text, encoding="utf-8")
         _sphinx(source, made, Path(folder, "doctrees"), f"VeCAF report, {profile}", banner)
         for kept, origin in {
-            "runs": runs_dir,
             "tables": tables_dir,
             "selections": selections_dir,
             "claims": claims_dir,

@@ -52,18 +52,19 @@ def paired_difference(
 
     Args:
         first: seed -> value.
-        second: seed -> value, for exactly the same seeds.
+        second: seed -> value; one of the two may have more seeds, which do not count.
         confidence: the interval's level, between 0 and 1.
 
     Raises:
-        BadInput: the seeds do not pair up, or there are none.
+        BadInput: neither side's seeds are among the other's, or there are none.
     """
-    if set(first) != set(second):
+    common = set(first) & set(second)
+    if common not in (set(first), set(second)):
         raise BadInput(
             f"Seeds do not pair up: {sorted(first)} on one side and {sorted(second)} on the "
             "other; run both methods with the same seeds."
         )
-    both = summary({seed: first[seed] - second[seed] for seed in first})
+    both = summary({seed: first[seed] - second[seed] for seed in common})
     degrees = max(both.n - 1, 1)  # one pair has no interval: its standard error is NaN
     reach = float(stats.t.ppf((1 + confidence) / 2, degrees)) * both.standard_error
     return Difference(both.mean, both.mean - reach, both.mean + reach, both.n)

@@ -27,6 +27,7 @@ def table1(
     seeds: Sequence[int],
     loops: int,
     paper: pd.DataFrame,
+    name: str = "table1",
 ) -> pd.DataFrame:
     """Table 1: test accuracy by method, selection and ratio at the same number of batches.
 
@@ -34,12 +35,13 @@ def table1(
     the same ratio and with full-data finetuning, which has one cell for all ratios.
 
     Args:
-        runs: rows of :func:`vecaf_lib.report.frame.frame`.
+        runs: rows of :func:`vecaf_lib.report.frame.frame`, or of its ``by_class``.
         rows: the table's rows from top to bottom.
         ratios: percent of the pool selected in a loop.
         seeds: the paired seeds; with one there are no standard errors and no intervals.
         loops: selection loops of every run in this table.
         paper: the paper's table 1.
+        name: begins the cells' ids.
 
     Returns:
         The columns of :func:`vecaf_lib.report.cells.record`.
@@ -54,7 +56,7 @@ def table1(
             where = "all" if ratio is None else f"r{ratio:g}"
             cells[row.method, kind, ratio] = cell(
                 runs,
-                id=f"table1/{row.method}/{kind}/{where}",
+                id=f"{name}/{row.method}/{kind}/{where}",
                 row=row,
                 ratio=100.0 if ratio is None else float(ratio),
                 loops=loops,

@@ -26,6 +26,8 @@ class Pool:
         images: the images themselves, N of them.
         labelled: indices of all samples chosen in earlier loops, sorted; empty before the first.
         labels: class indices of ``labelled``, in that order.
+        all_labels: class indices of the whole pool; as with the losses, only for methods whose
+            ``NEEDS`` names them.
         classifier: copy of the last layer of f(.; w), on the CPU: scores (b x c) of embeddings.
     """
 
@@ -36,6 +38,7 @@ class Pool:
     images: Any = None
     labelled: Int64[Tensor, " k"] | None = None
     labels: Int64[Tensor, " k"] | None = None
+    all_labels: Int64[Tensor, " n"] | None = None
     classifier: nn.Linear | None = None
 
     def __post_init__(self) -> None:

@@ -59,7 +59,6 @@ class Captions(Section):
     """
 
     source: Annotated[str, Field(min_length=1)]
-    include_class_name: bool = False
     image_size: Annotated[int, Field(ge=32, le=1024)] | None = None
     batch_size: Count = 32
     options: dict[str, Any] = {}
@@ -181,9 +180,11 @@ class Grid(Section):
 class Method(Section):
     """One row of a table: how it selects, whether it augments, and which runs are made of it.
 
-    ``vision`` and ``text`` replace the profile's own. ``domain``: whose prompt ends every caption.
-    ``domains``: those it is tested in besides. ``stylise``: its training images are moved to
-    ``domain`` first.
+    ``vision`` and ``text`` replace the profile's own. ``class_names``: every caption is told its
+    image's class, as the released code's are. ``domain``: whose prompt ends every caption.
+    ``domains``: those it is tested in besides. ``repetitions``: it is run with so many of the
+    profile's seeds, the first ones; null is all of them. ``stylise``: its training images are
+    moved to ``domain`` first.
     """
 
     select: str
@@ -194,8 +195,10 @@ class Method(Section):
     stylise: Stylise | None = None
     vision: Vision | None = None
     text: Text | None = None
+    class_names: bool = False
     domain: str | None = None
     domains: list[str] = []
+    repetitions: Count | None = None
     grid: Annotated[list[Grid], Field(min_length=1)]
 
     @field_validator("select")
@@ -207,6 +210,12 @@ class Method(Section):
     def _style_of_what(self) -> "Method":
         if self.stylise and not self.domain:
             raise ValueError("stylise needs a domain, whose prompt says what style; name one")
+        return self
+
+    @model_validator(mode="after")
+    def _names_for_whom(self) -> "Method":
+        if self.class_names and not self.cea:
+            raise ValueError("class_names changes captions, which only cea reads; give cea")
         return self
 
 
@@ -230,11 +239,13 @@ class StandsFor(Section):
 class Tables(Section):
     """Which of the runs the tables and figures show.
 
+    ``by_class`` adds Table 1 in mean accuracy per class, for pools whose classes differ in size.
     ``objective``, ``domains``, ``encoders`` are Tables 2, 3 and 5; ``decisions`` compares what the
     paper leaves open.
     """
 
     ratios: Annotated[list[Ratio], Field(min_length=1)]
+    by_class: bool = False
     loops: Count = 3
     ablation_ratio: Ratio
     loops_ratio: Ratio
@@ -253,7 +264,9 @@ class Compute(Section):
     """Where the work is done.
 
     ``workers``: runs side by side, on which no result depends. ``threads``: torch's, of each.
-    ``processes``: how many share one run, one captioning and one pass over the images, a GPU each.
+    ``precision``: of training; ``evaluation_precision``: of passes without gradients, over the pool
+    and the splits, null is the same. ``processes``: how many share one run, one captioning and one
+    pass over the images, a GPU each.
     ``memory_gib`` and ``gpu_memory_gib``: what the profile is known to need, for `make check`.
     """
 
@@ -262,6 +275,7 @@ class Compute(Section):
     device: Device = "auto"
     processes: Count = 1
     precision: Precision = "float32"
+    evaluation_precision: Precision | None = None
     memory_gib: Positive | None = None
     gpu_memory_gib: Positive | None = None
 

@@ -103,6 +103,13 @@ def table_problems(
             wanted = f"{ratio:g} % (figure_ratio) with {loops} loops"
             yield f"figure_methods has {name}, but its grid has no multi-run {wanted}"
 
+    whole = {*ABLATION, *tables.figure_methods}
+    for name in sorted(whole & {name for name, method in methods.items() if method.repetitions}):
+        yield (
+            f"{name} has repetitions, but Table 6 and the figures show methods with all seeds; "
+            "leave repetitions out"
+        )
+
     for table in ("objective", "domains", "encoders", "decisions"):
         yield from _part_problems(table, getattr(tables, table), methods, loops, optional)
 
