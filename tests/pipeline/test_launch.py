@@ -64,7 +64,8 @@ def test_two_processes_write_the_bytes_of_one(tmp_path: Path) -> None:
 
 
 def test_class_names_enter_the_captions_of_those_methods_alone_that_ask(tmp_path: Path) -> None:
-    methods = {"plain": {"cea": {}}, "named": {"cea": {}, "class_names": True}}
+    cea = {"mode": "paper"}
+    methods = {"plain": {"cea": cea}, "named": {"cea": cea, "class_names": True}}
     given = work(tmp_path, methods=methods, run_methods=list(methods))
     embed(**given)
     pool = load(split="train", data=ROOT / "data", **DATASET)
