@@ -54,7 +54,7 @@ bench: env  ## selection beside plain autograd and at the size of ImageNet; an h
 	$(BIN)/python benchmarks/selection_engine.py
 	$(BIN)/python benchmarks/selection_scale.py
 
-bench-quick: env  ## the first three rows of bench, in two to three minutes
+bench-quick: env  ## the first three rows of bench, in one to two minutes
 	$(BIN)/python benchmarks/selection_engine.py --quick
 
 lint: env  ## ruff, formatting, types, notebooks without outputs
