@@ -20,6 +20,7 @@ from vecaf_lib.encoders.vision import PVM
 from vecaf_lib.errors import BadInput
 from vecaf_lib.evaluation import measure
 from vecaf_lib.loop import active_finetuning
+from vecaf_lib.observation import Observation, describe
 from vecaf_lib.official import OfficialAugmentation
 from vecaf_lib.seeding import generator
 from vecaf_lib.selection import Pool, load, names
@@ -417,3 +418,16 @@ def test_full_data_finetuning_uses_the_whole_pool() -> None:
 def test_budgets_outside_the_pool(budget: int) -> None:
     with pytest.raises(BadInput, match=f"budget: {budget} samples of a pool of 40; use 1 to 40"):
         run(budget=budget)
+
+
+def test_a_network_that_training_has_killed_leaves_a_record_without_nan() -> None:
+    data = make_images(POOL, "train")
+    seen = Observation(torch.zeros(POOL, 4), torch.full((POOL,), torch.nan), "classifier")
+    cea = Augmentation(torch.ones(POOL, 3), seed=0, bridge="random")
+    cea.fit(torch.zeros(POOL, 4), torch.arange(BUDGET))
+    told = describe(1, seen, data, torch.arange(BUDGET), {"objective": torch.inf, "n": 3}, cea)
+    json.dumps(told, allow_nan=False)
+    assert told["mean_pool_loss"] is told["mean_chosen_loss"] is None
+    assert told["cea"]["relative_move"] is None
+    assert told["selection"] == {"objective": None, "n": 3}
+    assert told["labels_chosen"] == data.labels[:BUDGET].tolist()

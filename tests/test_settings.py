@@ -316,6 +316,11 @@ def test_unknown_setting(
             "methods.vecaf.class_names is 'maybe'; it should be true or false.",
         ),
         (
+            "methods.vecaf_no_cea.caption_part",
+            "nouns",
+            "methods.vecaf_no_cea: caption_part changes captions, which only cea reads; give cea.",
+        ),
+        (
             "tables.ratios",
             [2, 3],
             "tables: ratios is [2.0, 3.0], but no method's grid has them all with 3 loops.",

@@ -76,8 +76,8 @@ def test_as_many_optimiser_steps_are_made_as_were_budgeted(
     assert report["validation_accuracy"] == report["curve"][-1]["validation_accuracy"]
 
 
-@pytest.mark.parametrize("restart", [False, True])
-def test_learning_rates(monkeypatch: pytest.MonkeyPatch, restart: bool) -> None:
+@pytest.mark.parametrize(("restart", "warm_up"), [(False, 0), (True, 0), (False, 4), (True, 4)])
+def test_learning_rates(monkeypatch: pytest.MonkeyPatch, restart: bool, warm_up: int) -> None:
     rates: list[float] = []
     momenta: list[bool] = []
 
@@ -87,13 +87,17 @@ def test_learning_rates(monkeypatch: pytest.MonkeyPatch, restart: bool) -> None:
         self.state[self.param_groups[0]["params"][0]] = {"momentum_buffer": None}
 
     monkeypatch.setattr(torch.optim.SGD, "step", step)
-    recipe = make_recipe(7, learning_rate=0.5, restart_each_loop=restart)
+    recipe = make_recipe(7, learning_rate=0.5, warm_up=warm_up, restart_each_loop=restart)
     finetuner = Finetuner(make_pvm(), recipe, loops=2, seed=0)
     for loop in range(2):
         finetuner.finetune(make_images(4), VALIDATION, loop=loop)
     cosines = [0.25 * (1 + math.cos(math.pi * i / 7)) for i in range(7)]
     if restart:  # loops of 3 and 4 steps
         cosines = [0.25 * (1 + math.cos(math.pi * i / n)) for n in (3, 4) for i in range(n)]
+    if warm_up:  # once, over all loops
+        cosines[:4] = [
+            part * rate for part, rate in zip((0.25, 0.5, 0.75, 1), cosines, strict=False)
+        ]
     assert rates == pytest.approx(cosines)
     assert momenta == [False, True, True, not restart, True, True, True]
 

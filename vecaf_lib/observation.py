@@ -1,5 +1,6 @@
 """What the present model knows of the pool, and what a loop leaves on record."""
 
+import math
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -111,9 +112,12 @@ def describe(
     record: dict[str, Any],
     cea: Any,
 ) -> dict[str, Any]:
-    """The record of one loop for the run file; JSON-able."""
+    """The record of one loop for the run file; JSON-able, None for what is no number.
+
+    A network that training has killed, whose embeddings are all zero, is a result too.
+    """
     losses = None if seen.losses_from == "uniform" else seen.losses
-    return {
+    told = {
         "loop": loop + 1,
         "chosen": [train.ids[i] for i in chosen.tolist()],
         "labels_chosen": train.labels[chosen].tolist(),
@@ -123,3 +127,11 @@ def describe(
         "selection": record,
         "cea": None if cea is None else cea.told,
     }
+    return {name: _finite(value) for name, value in told.items()}
+
+
+def _finite(value: Any) -> Any:
+    """The value, with None for NaN and infinity, in dictionaries too."""
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -28,6 +28,8 @@ class Recipe:
         steps: optimiser steps over all loops, the paper's "training batches".
         batch_size: images a step, over all processes.
         learning_rate: SGD's, before the cosine decay to 0 over all loops.
+        warm_up: first steps in which the rate rises linearly to its cosine, since the classifier is
+            random at first; 0 as in the paper, which tells of none.
         weight_decay: SGD's.
         momentum: SGD's.
         label_smoothing: of the cross-entropy.
@@ -43,6 +45,7 @@ class Recipe:
     steps: int
     batch_size: int
     learning_rate: float
+    warm_up: int = 0
     weight_decay: float = 1e-4
     momentum: float = 0.9
     label_smoothing: float = 0.0
@@ -95,7 +98,7 @@ class Finetuner:
         self.curve: list[dict[str, float]] = []
 
     def _learning_rate(self, step: int, loop: int) -> float:
-        """Cosine decay from the recipe's rate to 0, over all loops or over this one."""
+        """Cosine decay from the recipe's rate to 0, over all loops or this one, after a warm-up."""
         first, last = 0, self.recipe.steps
         if self.recipe.restart_each_loop:
             first, last = [0, *self.ends][loop], self.ends[loop]
@@ -103,6 +106,7 @@ class Finetuner:
             self.recipe.learning_rate
             * (1 + math.cos(math.pi * (step - first) / (last - first)))
             / 2
+            * min(1.0, (step + 1) / max(1, self.recipe.warm_up))
         )
 
     def finetune(

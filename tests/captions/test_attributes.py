@@ -19,6 +19,7 @@ from vecaf_lib.captions import (
     describe,
     fit,
     measure,
+    part_of,
     with_class_name,
     with_domain,
 )
@@ -191,6 +192,17 @@ def test_labels_never_influence_captions(digits: ImageSet, thresholds: Threshold
     assert told != with_class_name(captions, shuffled.labels, digits.class_names)
     for text, plain, label in zip(told, captions, digits.labels.tolist(), strict=True):
         assert text == f"{plain} It shows the class {digits.class_names[label]}."
+
+
+def test_parts_of_captions() -> None:
+    captions = ["A picture of a cat, perhaps a dog; dark, soft.", "A picture of a cup; bright."]
+    assert part_of(captions, "whole") == captions
+    nouns = ["A picture of a cat, perhaps a dog.", "A picture of a cup."]
+    assert part_of(captions, "nouns") == nouns
+    looks = ["A picture that is dark, soft.", "A picture that is bright."]
+    assert part_of(captions, "attributes") == looks
+    with pytest.raises(BadInput, match=r"caption_part: 'nouns' needs .* 'a cat' has none"):
+        part_of([captions[0], "a cat"], "nouns")
 
 
 def test_each_image_is_described_on_its_own(digits: ImageSet, thresholds: Thresholds) -> None:

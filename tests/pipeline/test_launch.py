@@ -81,6 +81,20 @@ def test_class_names_enter_the_captions_of_those_methods_alone_that_ask(tmp_path
         torch.testing.assert_close(found, encode(captions, name="hashed", width=16))
 
 
+def test_a_part_of_the_captions_is_all_that_those_methods_see_that_ask(tmp_path: Path) -> None:
+    methods = {"seen": {"cea": {"mode": "paper"}, "caption_part": "nouns", "class_names": True}}
+    given = work(tmp_path, methods=methods, run_methods=["seen"])
+    pool = load(split="train", data=ROOT / "data", **DATASET)
+    sentences = [f"A picture of a mark {i % 7}; dark, soft." for i in range(len(pool))]
+    write_captions(Path(given["captions"]), pool.ids, sentences, record={})
+    embed(**given)
+    shared = {name: given[name] for name in ("vision", "text", "domains")}
+    found = np.load(views(methods["seen"], **shared).text_file(tmp_path))
+    cut = [f"A picture of a mark {i % 7}." for i in range(len(pool))]
+    told = with_class_name(cut, pool.labels, pool.class_names)
+    torch.testing.assert_close(torch.from_numpy(found), encode(told, name="hashed", width=16))
+
+
 def test_what_a_process_refuses_is_told_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "inputs.json").write_text("no JSON")
     wrong = work(tmp_path) | {"vision": {"name": "tf_efficientnet_lite9", "weights": "package"}}

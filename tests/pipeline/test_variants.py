@@ -22,6 +22,7 @@ def test_methods_share_what_they_do_not_name() -> None:
     plain = files({"cea": CEA})
     assert files({"cea": None}) == plain
     assert files({"cea": CEA, "domain": None, "vision": None, "text": None}) == plain
+    assert files({"cea": CEA, "caption_part": "whole"}) == plain
     assert files({"cea": None, "domain": "snowy"}) == plain  # no captions, no prompt
 
 
@@ -33,10 +34,12 @@ def test_each_change_is_a_file_of_its_own() -> None:
         text,
         files({"cea": CEA, "domain": "snowy"})[1],
         files({"cea": CEA, "class_names": True})[1],
+        files({"cea": CEA, "caption_part": "nouns"})[1],
+        files({"cea": CEA, "caption_part": "attributes"})[1],
         files({"cea": CEA, "text": {"name": "u"}})[1],
         files({"cea": CEA, "text": {"name": "t", "weights": "package", "max_tokens": 9}})[1],
     }
-    assert len(names) == 5
+    assert len(names) == 7
     assert "/" not in files({"cea": CEA, "vision": {"name": "b/c", "weights": "hub"}})[0]
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vecaf_lib.errors import BadInput
+from vecaf_lib.report.out_of_fold import margins, out_of_fold
 from vecaf_lib.report.selections import (
     UNITS,
     Yardsticks,
@@ -17,9 +18,7 @@ from vecaf_lib.report.selections import (
     diagnose,
     distance,
     jaccard,
-    margins,
     of_one_set,
-    out_of_fold,
     yardsticks,
 )
 from vecaf_lib.report.selections_page import SECTIONS, selections_page
@@ -45,7 +44,14 @@ def run_of(method: str, seed: int, loops: list[list[int]], **spec: Any) -> dict[
 
 def measured(runs: list[dict[str, Any]]) -> pd.DataFrame:
     embeddings, labels = clusters()
-    table = diagnose(runs, ids=IDS, labels=labels, embeddings=embeddings, classes=3)
+    table = diagnose(
+        runs,
+        ids=IDS,
+        labels=labels,
+        embeddings=embeddings,
+        probabilities=out_of_fold(embeddings, labels),
+        classes=3,
+    )
     return table.set_index("cell")
 
 
@@ -88,7 +94,7 @@ def test_entropy_and_missed_classes_by_hand() -> None:
 
 def test_a_mislabelled_sample_is_found_and_ranked_among_the_hardest() -> None:
     embeddings, labels = clusters(mislabelled=(7, 20))
-    pool = yardsticks(embeddings, labels, classes=3)
+    pool = yardsticks(embeddings, labels, out_of_fold(embeddings, labels), classes=3)
     assert np.flatnonzero(pool.doubted).tolist() == [7, 20]
     assert set(np.argsort(pool.rank)[-2:]) == {7, 20}
     told = of_one_set(np.array([7, 0]), pool)

@@ -13,7 +13,7 @@ from vecaf_lib.captions.make import (
     option_schema,
 )
 from vecaf_lib.captions.measures import measure
-from vecaf_lib.captions.prompts import with_class_name, with_domain
+from vecaf_lib.captions.prompts import part_of, with_class_name, with_domain
 from vecaf_lib.captions.run import caption_all
 from vecaf_lib.captions.store import read_captions, write_captions
 from vecaf_lib.captions.words import Thresholds
@@ -32,6 +32,7 @@ __all__ = [
     "make",
     "measure",
     "option_schema",
+    "part_of",
     "read_captions",
     "with_class_name",
     "with_domain",

@@ -1,11 +1,34 @@
-"""Sentences that are appended to captions: the class name, and section 3.3's target domain."""
+"""What is left out of captions, or appended: the class name, section 3.3's target domain."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from jaxtyping import Int64
 from torch import Tensor
 
 from vecaf_lib.errors import BadInput
+
+Part = Literal["whole", "nouns", "attributes"]
+
+
+def part_of(captions: Sequence[str], part: Part) -> list[str]:
+    """What captions of the tag captioner say: all, only what is seen, or only how it looks.
+
+    Raises:
+        BadInput: a part is asked of a caption without a semicolon, which parts the two.
+    """
+    if part == "whole":
+        return list(captions)
+    if odd := next((caption for caption in captions if ";" not in caption), None):
+        raise BadInput(
+            f"caption_part: {part!r} needs captions of the captioner tags, in which a semicolon "
+            f"parts nouns and attributes; {odd!r} has none."
+        )
+    pairs = [caption.rstrip(".").split(";", 1) for caption in captions]
+    return [
+        f"{nouns}." if part == "nouns" else f"A picture that is {attributes.strip()}."
+        for nouns, attributes in pairs
+    ]
 
 
 def with_class_name(

@@ -14,6 +14,7 @@ from vecaf_lib.captions import (
     caption_all,
     is_file,
     make,
+    part_of,
     read_captions,
     with_class_name,
     write_captions,
@@ -119,9 +120,9 @@ def embed(
             "own weights": known["text"].get(view.text.get("weights")),
             "commit": commit(**where),
         }
-        shown = sentences
+        shown = part_of(sentences, view.caption_part)
         if view.class_names:
-            shown = with_class_name(sentences, pool.labels, pool.class_names)
+            shown = with_class_name(shown, pool.labels, pool.class_names)
         prompted = [f"{sentence} {view.prompt}".strip() for sentence in shown]
         with progress.bar(len(pool), f"captions, {view.text['name']}") as bar:
             encode_into(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vecaf_lib.captions.prompts import Part
 from vecaf_lib.files import sha256_json
 
 
@@ -21,6 +22,7 @@ class Views:
         text: section of the settings.
         prompt: ends every caption; empty for none.
         class_names: whether every caption is told its image's class.
+        caption_part: how much of every caption is used, see ``captions.prompts.part_of``.
         needs_text: whether the method looks at captions at all.
     """
 
@@ -28,6 +30,7 @@ class Views:
     text: Mapping[str, Any]
     prompt: str
     class_names: bool
+    caption_part: Part
     needs_text: bool
 
     def image_file(self, folder: Path) -> Path:
@@ -36,7 +39,8 @@ class Views:
 
     def text_file(self, folder: Path) -> Path:
         """Where the text embeddings lie."""
-        said = {"prompt": self.prompt, "class_names": self.class_names}
+        part = "" if self.caption_part == "whole" else self.caption_part
+        said = {"prompt": self.prompt, "class_names": self.class_names, "part": part}
         key = _key({**self.text, **{name: value for name, value in said.items() if value}})
         return folder / f"text-{key}.npy"
 
@@ -61,6 +65,7 @@ def views(
         text=method.get("text") or text,
         prompt=domains[domain]["prompt"] if domain and method["cea"] else "",
         class_names=method.get("class_names", False),
+        caption_part=method.get("caption_part", "whole"),
         needs_text=bool(method["cea"]),
     )
 
@@ -74,7 +79,7 @@ def all_views(
     domains: Mapping[str, Any],
 ) -> list[Views]:
     """The views of all methods that are run, the profile's own first."""
-    own = Views(vision, text, prompt="", class_names=False, needs_text=True)
+    own = Views(vision, text, prompt="", class_names=False, caption_part="whole", needs_text=True)
     others = [
         views(methods[name], vision=vision, text=text, domains=domains) for name in run_methods
     ]

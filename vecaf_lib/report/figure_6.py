@@ -119,7 +119,7 @@ def caption_6(
 
     Args:
         margins: of the pool, from ``margins(out_of_fold(...))`` in
-            :mod:`vecaf_lib.report.selections`.
+            :mod:`vecaf_lib.report.out_of_fold`.
         activeft: as drawn.
         vecaf: as drawn.
         ratio: percent of the pool.

@@ -5,7 +5,6 @@ and its pretrained embeddings alone: no model is finetuned for them.
 """
 
 import itertools
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +14,6 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int64
 from scipy.stats import rankdata
-from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -28,8 +22,6 @@ from vecaf_lib.probe import linear_probe_losses
 from vecaf_lib.report.names import FULL
 from vecaf_lib.report.stats import summary
 
-FOLDS, COMPONENTS = 5, 128
-LARGE, ITERATIONS, FEWER = 20_000, 200, 50  # images; solver's iterations, and above LARGE
 COVERED = 5_000  # evenly spaced pool samples, at most, whose nearest chosen one is looked up
 POOL, CHANCE = "pool", "chance"  # names of the rows to compare with
 UNITS = {
@@ -63,55 +55,17 @@ class Yardsticks:
     doubted: Bool[np.ndarray, " n"]
 
 
-def out_of_fold(
-    embeddings: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], *, seed: int = 0
-) -> Float[np.ndarray, "n c"]:
-    """Class probabilities of each sample from logistic regressions that did not see it.
-
-    Embeddings are standardised and brought to 128 principal components (no label is used for
-    that); five stratified folds. The solver makes at most 200 iterations, 50 above 20,000
-    samples. Columns are the classes that occur, in the order of their numbers. The share of
-    samples whose class is not the label is the simplest form of confident learning (Northcutt et
-    al., JAIR 2021).
-
-    Args:
-        embeddings: pretrained image embeddings.
-        labels: class indices.
-        seed: draws the folds.
-
-    Raises:
-        BadInput: a class has fewer than two samples, or there is only one class.
-    """
-    y, counts = labels.numpy(), np.unique(labels.numpy(), return_counts=True)[1]
-    if len(counts) < 2 or counts.min() < 2:
-        raise BadInput(
-            f"labels: {len(counts)} classes, the smallest of {counts.min()} samples; out-of-fold "
-            "predictions need at least two classes of two."
-        )
-    x = StandardScaler().fit_transform(embeddings.numpy().astype(np.float32, copy=False))
-    if min(x.shape) > COMPONENTS:
-        x = PCA(COMPONENTS, random_state=seed).fit_transform(x)
-    folds = StratifiedKFold(min(FOLDS, int(counts.max())), shuffle=True, random_state=seed)
-    model = LogisticRegression(max_iter=ITERATIONS if len(x) <= LARGE else FEWER)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the number of iterations is stated
-        warnings.filterwarnings("ignore", message="The least populated class")
-        return np.asarray(cross_val_predict(model, x, y, cv=folds, method="predict_proba"))
-
-
-def margins(probabilities: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " n"]:
-    """Probability of the likeliest class minus that of the next: small near a boundary."""
-    two = np.sort(probabilities, axis=1)[:, -2:]
-    return two[:, 1] - two[:, 0]
-
-
 def yardsticks(
-    embeddings: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], *, classes: int, seed: int = 0
+    embeddings: Float[Tensor, "n d"],
+    labels: Int64[Tensor, " n"],
+    probabilities: Float[np.ndarray, "n c"],
+    *,
+    classes: int,
 ) -> Yardsticks:
-    """Measure the pool once, for all methods."""
+    """Measure the pool once, for all methods; ``probabilities`` are ``out_of_fold``'s."""
     embeddings = embeddings.float()
     losses = linear_probe_losses(embeddings, labels, classes=classes).numpy()
-    said = np.unique(labels.numpy())[out_of_fold(embeddings, labels, seed=seed).argmax(1)]
+    said = np.unique(labels.numpy())[probabilities.argmax(1)]
     rank = (rankdata(losses) - 0.5) / len(losses)
     unit = normalize(embeddings, dim=1)
     return Yardsticks(labels.numpy(), classes, unit, rank, said != labels.numpy())
@@ -157,6 +111,7 @@ def diagnose(
     ids: Sequence[str],
     labels: Int64[Tensor, " n"],
     embeddings: Float[Tensor, "n d"],
+    probabilities: Float[np.ndarray, "n c"],
     classes: int,
 ) -> pd.DataFrame:
     """All diagnostics of the runs of one ratio and number of loops.
@@ -170,6 +125,7 @@ def diagnose(
         ids: of the pool's images, in its order.
         labels: of the pool.
         embeddings: of the pool, from the pretrained model.
+        probabilities: of the pool, from ``out_of_fold``.
         classes: number of classes.
 
     Returns:
@@ -180,7 +136,7 @@ def diagnose(
         BadInput: no run that selects, two settings, a run given twice, an image of another pool.
     """
     sets = _sets(runs, ids)
-    pool = yardsticks(embeddings, labels, classes=classes)
+    pool = yardsticks(embeddings, labels, probabilities, classes=classes)
     budget = len(next(iter(next(iter(sets.values())).values()))[0])
     lines = [_line("overlap", CHANCE, "", {0: 100.0 * budget / (2 * len(ids) - budget)}, n=0)]
     for one, other in itertools.combinations(sets, 2):

@@ -4,16 +4,8 @@ import pandas as pd
 
 from vecaf_lib.report.grid import pipe_table
 from vecaf_lib.report.names import method_name, slug
-from vecaf_lib.report.selections import (
-    CHANCE,
-    COMPONENTS,
-    COVERED,
-    FEWER,
-    FOLDS,
-    ITERATIONS,
-    LARGE,
-    POOL,
-)
+from vecaf_lib.report.out_of_fold import COMPONENTS, FEWER, FOLDS, ITERATIONS, LARGE
+from vecaf_lib.report.selections import CHANCE, COVERED, POOL
 
 BESIDE = ("random", "activeft", "vecaf")  # columns of the overlaps
 

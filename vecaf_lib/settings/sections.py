@@ -12,6 +12,7 @@ from pydantic import (
 
 from vecaf_lib import datasets
 from vecaf_lib.captions.make import CAPTIONERS, is_file
+from vecaf_lib.captions.prompts import Part
 from vecaf_lib.cea import Form, Scope
 from vecaf_lib.datasets.imagenet_c import Corruption, Severity
 from vecaf_lib.distribution import Device
@@ -105,6 +106,7 @@ class Training(Section):
     steps: Count
     batch_size: Annotated[int, Field(ge=2, multiple_of=2)]
     learning_rate: Positive
+    warm_up: Annotated[int, Field(ge=0)] = 0
     weight_decay: NotNegative = 1e-4
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -181,7 +183,8 @@ class Method(Section):
     """One row of a table: how it selects, whether it augments, and which runs are made of it.
 
     ``vision`` and ``text`` replace the profile's own. ``class_names``: every caption is told its
-    image's class, as the released code's are. ``domain``: whose prompt ends every caption.
+    image's class, as the released code's are. ``caption_part``: of the captioner tags, only the
+    nouns or only the attributes. ``domain``: whose prompt ends every caption.
     ``domains``: those it is tested in besides. ``repetitions``: it is run with so many of the
     profile's seeds, the first ones; null is all of them. ``stylise``: its training images are
     moved to ``domain`` first.
@@ -196,6 +199,7 @@ class Method(Section):
     vision: Vision | None = None
     text: Text | None = None
     class_names: bool = False
+    caption_part: Part = "whole"
     domain: str | None = None
     domains: list[str] = []
     repetitions: Count | None = None
@@ -214,8 +218,9 @@ class Method(Section):
 
     @model_validator(mode="after")
     def _names_for_whom(self) -> "Method":
-        if self.class_names and not self.cea:
-            raise ValueError("class_names changes captions, which only cea reads; give cea")
+        for name in ("class_names", "caption_part"):
+            if getattr(self, name) not in (False, "whole") and not self.cea:
+                raise ValueError(f"{name} changes captions, which only cea reads; give cea")
         return self
 
 
