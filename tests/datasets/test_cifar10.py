@@ -144,6 +144,20 @@ def test_validation_does_not_depend_on_the_size_of_the_other_splits(
         images(root, validation_per_class=10)
 
 
+def test_a_smaller_pool_leaves_the_other_splits_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write(tmp_path, monkeypatch)
+    small, larger = (images(root, pool_per_class=number) for number in (1, 3))
+    assert small.labels.bincount().tolist() == [1] * 10
+    assert set(small.ids) < set(larger.ids) < set(images(root).ids)
+    held = images(root, "validation", pool_per_class=1)
+    assert held.ids == images(root, "validation").ids
+    assert not {*held.ids} & {*larger.ids}
+    assert images(root, pool_per_class=1000).ids == images(root).ids
+    assert images(root, "test", pool_per_class=1).ids == images(root, "test").ids
+
+
 @pytest.mark.parametrize(
     "spoil",
     [

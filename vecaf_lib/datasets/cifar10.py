@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vecaf_lib.datasets._archive import read_members, verify
 from vecaf_lib.datasets._class_folders import list_images
-from vecaf_lib.datasets._holdout import held_out
+from vecaf_lib.datasets._holdout import hash_ranks, held_out
 from vecaf_lib.datasets.file_images import FileImages
 from vecaf_lib.datasets.images import ImageSet
 from vecaf_lib.datasets.lazy import LazyImages, ResizedImages
@@ -51,6 +51,7 @@ def load(
     image_size: int,
     root: Path,
     validation_per_class: Annotated[int, Field(ge=1)] = 500,
+    pool_per_class: Annotated[int, Field(ge=1)] | None = None,
     holdout_seed: int = 2401,
 ) -> ImageSet:
     """Load one split; images of another size than 32 px are resized a batch at a time.
@@ -62,7 +63,9 @@ def load(
         root: the official archive, a folder that holds it, the unpacked ``cifar-10-batches-py``
             or its parent, or a folder with ``train/<class>/`` and ``test/<class>/``.
         validation_per_class: images a class that are held out for validation.
-        holdout_seed: chooses them; see ``_holdout.held_out``.
+        pool_per_class: training images a class at most, for machines that cannot pass over all of
+            them; null keeps all that are not held out.
+        holdout_seed: chooses both; see ``_holdout.held_out``.
 
     Returns:
         The images in official order with ids such as ``train-00042``, or of image folders in
@@ -78,7 +81,11 @@ def load(
     )
     if split != "test":
         held = held_out(ids, labels, validation_per_class, holdout_seed)
-        chosen = (held if split == "validation" else ~held).nonzero()[:, 0]
+        kept = ~held
+        if pool_per_class is not None:
+            ranks = hash_ranks(ids, labels, holdout_seed)
+            kept &= ranks < validation_per_class + pool_per_class
+        chosen = (held if split == "validation" else kept).nonzero()[:, 0]
         images = images.take(chosen)
         labels, ids = labels[chosen], tuple(ids[index] for index in chosen.tolist())
     whole = images[:] if isinstance(images, ResizedImages) and image_size == SIDE else images
