@@ -94,3 +94,13 @@ def test_unreadable_json_names_the_file(tmp_path: Path, content: bytes | None) -
         path.write_bytes(content)
     with pytest.raises(BadInput, match=r"run\.json is .*dvc repro"):
         read_json(path)
+
+
+def test_lists_of_plain_values_take_one_line_and_are_read_back(tmp_path: Path) -> None:
+    content = {"ids": ["a, \n [b", "c] {\\n "], "rows": [[1, 2.5], [None, True]], "none": []}
+    content |= {"dicts": [{"deep": ["x", "y"]}, {}]}
+    write_json(tmp_path / "a.json", content)
+    assert read_json(tmp_path / "a.json") == content
+    lines = (tmp_path / "a.json").read_text().splitlines()
+    assert "  [1, 2.5]," in lines
+    assert '   "deep": ["x", "y"]' in lines

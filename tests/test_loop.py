@@ -407,9 +407,19 @@ def test_augmentation_changes_training_unless_it_is_switched_off() -> None:
         assert result["test_accuracy"] == plain["test_accuracy"]
 
 
-def test_full_data_finetuning_uses_the_whole_pool() -> None:
+def test_full_data_finetuning_uses_the_whole_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = []
+    finetune = training.Finetuner.finetune
+
+    def watched(self: training.Finetuner, data: ImageSet, *a: Any, **k: Any) -> None:
+        used.append(data.ids)
+        finetune(self, data, *a, **k)
+
+    monkeypatch.setattr(training.Finetuner, "finetune", watched)
     result = run("full", budget=POOL, multi_run=False)
-    assert chosen(result) == [list(TRAIN.ids)] * 3
+    assert used == [TRAIN.ids] * 3
+    assert chosen(result) == [None] * 3  # the record does not list the pool
+    assert [told["labels_chosen"] for told in result["loops"]] == [None] * 3
     with pytest.raises(BadInput, match="uses all 40 samples; give 100"):
         run("full")
 

@@ -4,11 +4,14 @@ import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from vecaf_lib.errors import BadInput
+
+_PLAIN_LIST = re.compile(r"\[\n *([^\[\]{}]*?)\n *\]")  # none of whose parts has a bracket
 
 
 def atomic_write(path: Path, data: bytes) -> None:
@@ -37,8 +40,13 @@ def atomic_write(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write canonical JSON (sorted keys, no NaN), so that equal content is equal bytes."""
+    """Write canonical JSON (sorted keys, no NaN), so that equal content is equal bytes.
+
+    A list of plain values takes one line.
+    """
     text = json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+    # No string of JSON holds a line break, so that those found here part values.
+    text = _PLAIN_LIST.sub(lambda found: "[" + re.sub(r"\n *", " ", found[1]) + "]", text)
     atomic_write(path, (text + "\n").encode())
 
 

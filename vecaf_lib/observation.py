@@ -112,15 +112,17 @@ def describe(
     record: dict[str, Any],
     cea: Any,
 ) -> dict[str, Any]:
-    """The record of one loop for the run file; JSON-able, None for what is no number.
+    """The record of one loop for the run file; JSON-able.
 
-    A network that training has killed, whose embeddings are all zero, is a result too.
+    None for what is no number, since a network that training has killed, whose embeddings are all
+    zero, is a result too; and for the names of all images of the pool.
     """
+    whole = len(chosen) == len(train)
     losses = None if seen.losses_from == "uniform" else seen.losses
     told = {
         "loop": loop + 1,
-        "chosen": [train.ids[i] for i in chosen.tolist()],
-        "labels_chosen": train.labels[chosen].tolist(),
+        "chosen": None if whole else [train.ids[i] for i in chosen.tolist()],
+        "labels_chosen": None if whole else train.labels[chosen].tolist(),
         "losses_from": seen.losses_from,
         "mean_pool_loss": None if losses is None else float(losses.mean()),
         "mean_chosen_loss": None if losses is None else float(losses[chosen].mean()),

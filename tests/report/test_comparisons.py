@@ -136,11 +136,18 @@ def test_decisions_say_what_was_changed(make_grid: Callable[..., Grid]) -> None:
     assert table["minus_vecaf"].tolist()[1] == 30
 
 
+def test_the_parts_of_a_variant_are_compared_with_it(make_grid: Callable[..., Grid]) -> None:
+    table = decisions(make_grid(), ["vecaf"], table="variant", base="vecaf_tau")
+    assert list(table["cell"]) == ["variant/vecaf_tau", "variant/vecaf"]
+    assert list(table["change"]) == ["as in Table 1", "tau 0.5 → 0.07"]
+    assert table["minus_vecaf_tau"].tolist()[1] == -30
+
+
 def test_differences_of_settings() -> None:
     base = method()
     assert changed(base | {"cea": None}, base) == "cea on → off"
     assert changed(base | {"domain": "snowy"}, base) == "domain off → snowy"
-    assert changed(base | {"grid": []}, base) == ""
+    assert changed(base | {"grid": [], "repetitions": 3}, base) == ""
     assert changed(base, base | {"cea": None}) == "cea off → on"
 
 

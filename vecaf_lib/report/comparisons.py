@@ -11,7 +11,7 @@ from vecaf_lib.report.names import FULL
 from vecaf_lib.report.paper import nearest
 
 CONTROL = "hashed"  # the text encoder without meaning
-BASE = "vecaf"
+BASE, VARIANT = "vecaf", "vecaf_by_class"  # the method as printed, and ours
 
 
 class Grid:
@@ -128,15 +128,24 @@ def table5(grid: Grid, methods: Sequence[str], own: tuple[str, str]) -> pd.DataF
     return pd.DataFrame(lines)
 
 
-def decisions(grid: Grid, methods: Sequence[str]) -> pd.DataFrame:
-    """What each open point of the paper, decided otherwise, does to VeCAF."""
+def decisions(
+    grid: Grid, methods: Sequence[str], *, table: str = "decisions", base: str = BASE
+) -> pd.DataFrame:
+    """What each open point of the paper, decided otherwise, does to VeCAF.
+
+    Args:
+        grid: the runs.
+        methods: those that differ from ``base``.
+        table: begins the ids of the cells.
+        base: with what they are compared; the variant's parts are compared with the variant.
+    """
     runs = frame(grid.runs)
-    cells = {name: grid.cell(f"decisions/{name}", name, runs) for name in [BASE, *methods]}
+    cells = {name: grid.cell(f"{table}/{name}", name, runs) for name in [base, *methods]}
     lines = []
     for name, own in cells.items():
-        line = record(own, {"vecaf": cells[BASE]}, {})
+        line = record(own, {base: cells[base]}, {})
         change = (
-            "as in Table 1" if name == BASE else changed(grid.methods[name], grid.methods[BASE])
+            "as in Table 1" if name == base else changed(grid.methods[name], grid.methods[base])
         )
         lines.append({"cell": line.pop("cell"), "change": change} | line)
     return pd.DataFrame(lines)
@@ -145,12 +154,13 @@ def decisions(grid: Grid, methods: Sequence[str]) -> pd.DataFrame:
 def changed(method: Mapping[str, Any], base: Mapping[str, Any]) -> str:
     """The settings in which a method differs from another: ``tau 0.07 -> 1.0``.
 
-    The grids, and settings that only one of the two has, do not count, unless all of it differs.
+    Grids, repetitions, and settings that only one of the two has do not count, unless all of it
+    differs.
     """
     parts = []
     for name in method:
         ours, theirs = method[name], base.get(name)
-        if name == "grid" or ours == theirs:
+        if name in ("grid", "repetitions") or ours == theirs:
             continue
         if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
             common = [key for key in ours if key in theirs and ours[key] != theirs[key]]

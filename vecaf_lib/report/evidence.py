@@ -21,6 +21,7 @@ TITLES = {
     "table6": "Table 6",
     "table7": "Table 7",
     "decisions": "Decisions",
+    "variant": "Our variant, part by part",
 }
 
 WHERE = ("target", "domain", "severity", "vision", "text", "change")
@@ -30,7 +31,7 @@ def evidence_page(tables: Mapping[str, pd.DataFrame], runs_dir: Path, runs_link:
     """One anchored section a cell, with each seed's value and the files that made it.
 
     Args:
-        tables: name -> table; of Tables 1 to 7 and the decisions those there are.
+        tables: name -> table; of those in ``TITLES`` those there are.
         runs_dir: the folder of run files, ``<method>/<run>.json``.
         runs_link: the way to it from the site's root.
 

@@ -20,6 +20,7 @@ REFERENCES = {
     "fewest_loops": "the fewest loops",
     "hashed": "text without meaning",
     "vecaf": "VeCAF as in Table 1",
+    "vecaf_by_class": "VeCAF by class as in Table 1",
 }
 NOT_RUN = "needs CLIP weights"  # the only methods that a table may show without runs
 SIDES = {  # table -> (columns that name a row, references)
@@ -30,6 +31,7 @@ SIDES = {  # table -> (columns that name a row, references)
     ),
     "table5": ({"vision": "Vision model", "text": "Text encoder"}, ("hashed",)),
     "decisions": ({"method": "Method", "change": "What is decided otherwise"}, ("vecaf",)),
+    "variant": ({"method": "Method", "change": "What is done otherwise"}, ("vecaf_by_class",)),
 }
 
 

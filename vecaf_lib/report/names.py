@@ -20,7 +20,10 @@ METHOD_NAMES: dict[str, str] = {
     "vecaf_no_cea": "VeCAF without CEA",
     "vecaf_neither": "VeCAF without both",
     "vecaf_by_class": "VeCAF by class (ours)",
-    "activeft_accumulated": "ActiveFT, accumulated",
+    "by_class_no_cea": "Ours without captions",
+    "by_class_unnamed": "Ours without class names",
+    "by_class_losses": "Ours with losses",
+    "by_class_fresh": "Ours with fresh sets alone",
     "clipstyler": "CLIPstyler",
 }
 

@@ -23,7 +23,10 @@ from vecaf_lib.report.selections_page import selections_page
 from vecaf_lib.report.table4 import table4_markdown
 from vecaf_lib.report.tables import read_csv
 
-TABLES = ("table1", BY_CLASS, "table2", "table3", "table5", "table6", "table7", "decisions")
+TABLES = (
+    *("table1", BY_CLASS, "table2", "table3", "table5", "table6", "table7"),
+    *("decisions", "variant"),
+)
 PAPERS = ("table1", "table6", "table7")  # printed beside ours
 THEME = Path(__file__).with_name("theme")
 
@@ -57,7 +60,7 @@ def build(
         figures_dir: ``figure*.png`` with ``.pdf`` and the caption in ``.txt``; copied to
             ``figures/``.
         selections_dir: ``selections.csv`` with figures 3 and 6, if there are any; copied to
-            ``selections/``.
+            ``selections/``, its figures to ``figures/``.
         claims_dir: ``claims.csv``, if there is one; copied to ``claims/``.
         performance_dir: what the benchmarks of selection left; copied to ``performance/``.
         notebooks_dir: executed notebooks; that of the runs is ``30_runs.ipynb``.
@@ -125,7 +128,8 @@ def build(
             "performance": performance_dir,
         }.items():
             if origin is not None:
-                shutil.copytree(origin, made / kept)
+                drawings = ["figure*"] if origin in drawn else []  # they go to figures/
+                shutil.copytree(origin, made / kept, ignore=shutil.ignore_patterns(*drawings))
         for place in drawn:
             shutil.copytree(place, made / "figures", dirs_exist_ok=True)
         for spare in (".buildinfo", "objects.inv"):

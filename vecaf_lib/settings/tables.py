@@ -32,7 +32,7 @@ def _part_problems(
     loops: int,
     optional: Collection[str],
 ) -> Iterator[str]:
-    """What stands in the way of Table 2, 3, 5 or the table of decisions."""
+    """What stands in the way of Table 2, 3, 5 or those of decisions and of the variant."""
     for name in part.methods if part else ():
         method, ratio = methods.get(name), part.ratio if part else 0.0
         if method is None and name in optional:
@@ -110,7 +110,7 @@ def table_problems(
             "leave repetitions out"
         )
 
-    for table in ("objective", "domains", "encoders", "decisions"):
+    for table in ("objective", "domains", "encoders", "decisions", "variant"):
         yield from _part_problems(table, getattr(tables, table), methods, loops, optional)
 
     if tables.loss_window > steps:
