@@ -23,6 +23,7 @@ METHOD_NAMES: dict[str, str] = {
     "by_class_no_cea": "Ours without captions",
     "by_class_unnamed": "Ours without class names",
     "by_class_losses": "Ours with losses",
+    "by_class_uniform": "Ours without losses",
     "by_class_fresh": "Ours with fresh sets alone",
     "clipstyler": "CLIPstyler",
 }
