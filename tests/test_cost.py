@@ -18,7 +18,9 @@ from vecaf_lib.counting import Measured, count
 from vecaf_lib.datasets import load
 from vecaf_lib.errors import BadInput
 from vecaf_lib.report.table4 import PARTS, table4
-from vecaf_lib.settings.sections import CEA, Captions, Compute, Dataset, Text, Training
+from vecaf_lib.settings.data import Captions, Dataset, Text
+from vecaf_lib.settings.method import CEA
+from vecaf_lib.settings.sections import Compute, Training
 
 DATA = Path(__file__).parents[1] / "data"
 

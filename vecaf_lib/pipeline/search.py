@@ -28,8 +28,8 @@ from vecaf_lib.pipeline.store import RunSpec, RunStore
 from vecaf_lib.pipeline.variants import views
 from vecaf_lib.report.stats import summary
 from vecaf_lib.report.tables import to_csv
+from vecaf_lib.settings.base import Count, Ratio, Section
 from vecaf_lib.settings.errors import sentences
-from vecaf_lib.settings.sections import Count, Ratio, Section
 
 PROFILES, SEARCHES = Path("profiles"), Path("profiles/search")
 GENERATED, REPORTS, DATA = Path("data/generated"), Path("reports"), Path("data")

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vecaf_lib.settings.sections import Method, Part, Tables
+    from vecaf_lib.settings.method import Method
+    from vecaf_lib.settings.sections import Part, Tables
 
 ABLATION = ("vecaf", "vecaf_no_cea", "vecaf_no_ods", "vecaf_neither")  # the rows of Table 6
 FULL = "full"  # full-data finetuning: no selection, so no ratio and no multi-run

@@ -10,21 +10,11 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from vecaf_lib import captions, datasets
 from vecaf_lib.errors import BadInput
 from vecaf_lib.selection import names, option_schema
+from vecaf_lib.settings.base import Name, Section
+from vecaf_lib.settings.data import Captions, Dataset, Domain, Text, Vision
 from vecaf_lib.settings.errors import hint, sentences
-from vecaf_lib.settings.sections import (
-    Captions,
-    Compute,
-    Dataset,
-    Domain,
-    Method,
-    Name,
-    Section,
-    StandsFor,
-    Tables,
-    Text,
-    Training,
-    Vision,
-)
+from vecaf_lib.settings.method import Method
+from vecaf_lib.settings.sections import Compute, StandsFor, Tables, Training
 from vecaf_lib.settings.tables import table_problems
 
 
