@@ -25,6 +25,7 @@ METHOD_NAMES: dict[str, str] = {
     "by_class_losses": "Ours with losses",
     "by_class_uniform": "Ours without losses",
     "by_class_fresh": "Ours with fresh sets alone",
+    "by_class_random": "Ours, random inside classes",
     "clipstyler": "CLIPstyler",
 }
 
