@@ -132,10 +132,24 @@ def build(
                 shutil.copytree(origin, made / kept, ignore=shutil.ignore_patterns(*drawings))
         for place in drawn:
             shutil.copytree(place, made / "figures", dirs_exist_ok=True)
-        for spare in (".buildinfo", "objects.inv"):
-            (made / spare).unlink(missing_ok=True)
+        for spare in (made / ".buildinfo", made / "objects.inv", *made.rglob("*.map")):
+            spare.unlink(missing_ok=True)
+        _once(made, "figures")
         _replace(made, out_dir)
     return out_dir / "index.html"
+
+
+def _once(made: Path, folder: str) -> None:
+    """Let pages show the figures of ``folder`` from there, in place of Sphinx's copies of them."""
+    pages = {path: path.read_text(encoding="utf-8") for path in made.glob("*.html")}
+    for figure in (made / folder).glob("*.png"):
+        twin = made / "_images" / figure.name
+        if twin.is_file() and twin.read_bytes() == figure.read_bytes():
+            twin.unlink()
+            for path, text in pages.items():
+                pages[path] = text.replace(f"_images/{figure.name}", f"{folder}/{figure.name}")
+    for path, text in pages.items():
+        path.write_text(text, encoding="utf-8")
 
 
 def _further_pages(
