@@ -44,7 +44,9 @@ def test_every_known_data_set_follows_the_contract(name: str) -> None:
 
 def test_options_are_those_of_the_signature_and_no_others() -> None:
     assert set(option_schema("digits").model_fields) == set()
-    assert set(option_schema("cifar10").model_fields) == {"validation_per_class", "holdout_seed"}
+    assert set(option_schema("cifar10").model_fields) == {
+        *("validation_per_class", "pool_per_class", "holdout_seed"),
+    }
     with pytest.raises(BadInput, match=r"^dataset\.options\.flip is no option; known are: none"):
         load("digits", "test", image_size=8, data=DATA, options={"flip": True})
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vecaf_lib.captions.prompts import Part
 from vecaf_lib.files import sha256_json
 
 
@@ -30,7 +29,7 @@ class Views:
     text: Mapping[str, Any]
     prompt: str
     class_names: bool
-    caption_part: Part
+    caption_part: Any
     needs_text: bool
 
     def image_file(self, folder: Path) -> Path:

@@ -1,6 +1,6 @@
 """The sections of params.yaml about images, captions and the models that read them."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator
 
@@ -88,4 +88,4 @@ class Domain(Section):
     corruption: Corruption
     images: Literal["corrupted", "imagenet_c"] = "corrupted"
     root: str | None = None
-    severities: list[Severity] = Field(default_factory=lambda: [1, 2, 3, 4, 5], min_length=1)
+    severities: list[Severity] = Field(default_factory=lambda: [*get_args(Severity)], min_length=1)
