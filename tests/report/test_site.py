@@ -17,7 +17,7 @@ from vecaf_lib.report.figures import choose, figure_1b, figure_4, save
 from vecaf_lib.report.frame import curves, losses
 from vecaf_lib.report.links import external_links
 from vecaf_lib.report.names import run_file, slug
-from vecaf_lib.report.site import build
+from vecaf_lib.report.site import _once, build
 from vecaf_lib.report.tables import to_csv
 
 pytestmark = pytest.mark.xdist_group("site")  # one worker: the site is built once
@@ -223,3 +223,16 @@ def test_bad_input_names_what_is_wrong(inputs: dict[str, Any], tmp_path: Path) -
     with pytest.raises(BadInput, match=r"(?s)could not be built.*nowhere"):
         build(**inputs | {"about": "[a](nowhere.md)"}, out_dir=out)
     assert not out.exists()
+
+
+def test_pages_show_the_figures_where_they_lie_and_no_copy_is_left(tmp_path: Path) -> None:
+    for folder, content in {"figures": b"drawn", "_images": b"drawn"}.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "figure4.png").write_bytes(content)
+    (tmp_path / "figures" / "figure5.png").write_bytes(b"new")
+    (tmp_path / "_images" / "figure5.png").write_bytes(b"another")
+    page = tmp_path / "index.html"
+    page.write_text('<img src="_images/figure4.png"><img src="_images/figure5.png">')
+    _once(tmp_path, "figures")
+    assert page.read_text() == '<img src="figures/figure4.png"><img src="_images/figure5.png">'
+    assert [path.name for path in (tmp_path / "_images").iterdir()] == ["figure5.png"]
