@@ -42,7 +42,7 @@ fetch: env  ## fetch and verify what PROFILE needs, or the images of DATASET=cal
 	env -u HF_HUB_OFFLINE -u TRANSFORMERS_OFFLINE $(BIN)/python -m $(if $(DATASET),vecaf_lib.datasets.fetch $(DATASET),vecaf_lib.pipeline.fetch $(PROFILE))
 
 search: env  ## try the settings of profiles/search/PROFILE.yaml on the validation split
-	$(BIN)/python -m vecaf_lib.pipeline.search $(PROFILE)
+	$(BIN)/python -m vecaf_lib.pipeline.search $(PROFILE) $(ROUNDS)
 
 trace: env  ## where a number comes from: make trace ID=table1/vecaf/multi/r5
 	$(BIN)/python -m vecaf_lib.pipeline.trace $(ID)
