@@ -36,6 +36,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ods": FAST
     | {"ensemble": 2, "iterations": 20, "loss_power": 50.0},  # losses differ little here
     "ods_by_class": FAST | {"iterations": 20},
+    "ods_self_paced": FAST | {"ensemble": 2, "iterations": 20, "pace": 50.0},
     "ods_official": FAST | {"ensemble": 3, "iterations": 20, "weight": "exp"},
     "learnloss": {},
     "ta_vaal": {"steps": 3, "width": 4, "batch_size": 8, "image_size": 16},

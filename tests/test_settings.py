@@ -137,7 +137,7 @@ def test_unknown_setting(
             "_pool",
             "methods.vecaf.select: '_pool' is no method of selection; "
             "known are activeft, alfa_mix, full, learnloss, ods, ods_by_class, ods_official, "
-            "random, ta_vaal, topk_loss.",
+            "ods_self_paced, random, ta_vaal, topk_loss.",
         ),
         (
             "dataset.name",

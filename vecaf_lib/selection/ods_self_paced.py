@@ -1,4 +1,4 @@
-r"""ODS that begins with what is easy. **Ours, not the paper's**: ``vecaf_self_paced`` of our evidence.
+r"""ODS that begins with what is easy. **Ours, not the paper's**: our variant ``vecaf_self_paced``.
 
 $$p_i = \frac{e^{-\gamma L_i}}{\sum_j e^{-\gamma L_j}} \quad\text{in place of equation 3's}\quad
   p_i = \frac{L_i}{\sum_j L_j}$$
