@@ -7,11 +7,10 @@ import pandas as pd
 
 from vecaf_lib.report.cells import Cell, Row, cell, record
 from vecaf_lib.report.frame import frame, in_domain
-from vecaf_lib.report.names import FULL
+from vecaf_lib.report.names import FULL, VECAF
 from vecaf_lib.report.paper import nearest
 
 CONTROL = "hashed"  # the text encoder without meaning
-BASE, VARIANT = "vecaf", "vecaf_by_class"  # the method as printed, and ours
 
 
 class Grid:
@@ -129,7 +128,7 @@ def table5(grid: Grid, methods: Sequence[str], own: tuple[str, str]) -> pd.DataF
 
 
 def decisions(
-    grid: Grid, methods: Sequence[str], *, table: str = "decisions", base: str = BASE
+    grid: Grid, methods: Sequence[str], *, table: str = "decisions", base: str = VECAF
 ) -> pd.DataFrame:
     """What each open point of the paper, decided otherwise, does to VeCAF.
 

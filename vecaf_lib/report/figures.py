@@ -18,8 +18,8 @@ from vecaf_lib.report.names import FULL, method_name
 
 STYLE = matplotlib.rc_params_from_file(Path(__file__).with_name("vecaf.mplstyle"), False)
 ORDER = (
-    *("vecaf", "activeft", "random", "full", "topk_loss", "alfa_mix", "learnloss", "ta_vaal"),
-    *("vecaf_no_ods", "vecaf_by_class"),
+    *("vecaf", "activeft", "random", "full", "vecaf_no_ods", "vecaf_by_class", "vecaf_self_paced"),
+    *("topk_loss", "alfa_mix", "learnloss", "ta_vaal"),
 )
 LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (3, 3)))
 MARKERS = "osD^vPX*<>hp"

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from vecaf_lib.report.grid import accuracy_text, pipe_table, signed
-from vecaf_lib.report.names import BY_CLASS, FULL, method_name, percent, slug
+from vecaf_lib.report.names import BY_CLASS, FULL, VARIANT, method_name, percent, slug
 from vecaf_lib.report.stats import verdict
 
 SIGNS = {"higher": "▲", "lower": "▼", "undecided": "○"}
@@ -20,7 +20,7 @@ REFERENCES = {
     "fewest_loops": "the fewest loops",
     "hashed": "text without meaning",
     "vecaf": "VeCAF as in Table 1",
-    "vecaf_by_class": "VeCAF by class as in Table 1",
+    VARIANT: "VeCAF self-paced as in Table 1",
 }
 NOT_RUN = "needs CLIP weights"  # the only methods that a table may show without runs
 SIDES = {  # table -> (columns that name a row, references)
@@ -31,7 +31,7 @@ SIDES = {  # table -> (columns that name a row, references)
     ),
     "table5": ({"vision": "Vision model", "text": "Text encoder"}, ("hashed",)),
     "decisions": ({"method": "Method", "change": "What is decided otherwise"}, ("vecaf",)),
-    "variant": ({"method": "Method", "change": "What is done otherwise"}, ("vecaf_by_class",)),
+    "variant": ({"method": "Method", "change": "What is done otherwise"}, (VARIANT,)),
 }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 BY_CLASS = "table1_by_class"  # Table 1 in mean accuracy per class
+VECAF, VARIANT = "vecaf", "vecaf_self_paced"  # the method as printed, and ours
 FULL = "full"  # full-data finetuning: no selection, so no ratio and no multi-run
 
 METHOD_NAMES: dict[str, str] = {
@@ -20,12 +21,15 @@ METHOD_NAMES: dict[str, str] = {
     "vecaf_no_cea": "VeCAF without CEA",
     "vecaf_neither": "VeCAF without both",
     "vecaf_by_class": "VeCAF by class (ours)",
-    "by_class_no_cea": "Ours without captions",
-    "by_class_unnamed": "Ours without class names",
-    "by_class_losses": "Ours with losses",
-    "by_class_uniform": "Ours without losses",
-    "by_class_fresh": "Ours with fresh sets alone",
-    "by_class_random": "Ours, random inside classes",
+    VARIANT: "VeCAF self-paced (ours)",
+    "paced_no_cea": "Self-paced without captions",
+    "paced_unnamed": "Self-paced without class names",
+    "paced_hashed": "Self-paced, text without meaning",
+    "paced_uniform": "Self-paced without losses",
+    "paced_hard": "Self-paced, equation 3's losses",
+    "paced_fresh": "Self-paced, fresh sets alone",
+    "paced_alone": "Self-paced without the ensemble",
+    "activeft_accumulated": "ActiveFT that keeps its sets",
     "clipstyler": "CLIPstyler",
 }
 

@@ -49,7 +49,7 @@ class Tables(Section):
 
     ``by_class`` adds Table 1 in mean accuracy per class, for pools whose classes differ in size.
     ``objective``, ``domains``, ``encoders`` are Tables 2, 3 and 5; ``decisions`` compares what the
-    paper leaves open with ``vecaf``, ``variant`` the parts of our own with ``vecaf_by_class``.
+    paper leaves open with ``vecaf``, ``variant`` the parts of our own with ``vecaf_self_paced``.
     """
 
     ratios: Annotated[list[Ratio], Field(min_length=1)]
