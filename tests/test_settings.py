@@ -305,6 +305,12 @@ def test_unknown_setting(
             "(loops_ratio) with as many loops.",
         ),
         (
+            "tables.replication",
+            {"ratio": 5, "methods": ["vecaf"], "seeds": [8, 9]},
+            "tables: replication.methods has vecaf, but its grid has no multi-run 5 % "
+            "(replication.ratio) with 3 loops and these seeds.",
+        ),
+        (
             "methods.vecaf.repetitions",
             2,
             "tables: vecaf has repetitions, but Table 6 and the figures show methods with all "

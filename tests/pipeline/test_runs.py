@@ -128,6 +128,12 @@ def contents(runs: Path) -> dict[str, bytes]:
     }
 
 
+def test_a_block_of_the_grid_may_have_seeds_of_its_own() -> None:
+    block = {"ratios": [5], "loops": [3], "multi_run": [True]}
+    method = {"grid": [block, block | {"seeds": [7, 8]}], "repetitions": 1}
+    assert [spec.seed for spec in specs("digits", "m", method, [0, 1])] == [0, 7, 8]
+
+
 def test_the_grid_times_the_seeds() -> None:
     method = {
         "grid": [

@@ -143,6 +143,16 @@ def test_the_parts_of_a_variant_are_compared_with_it(make_grid: Callable[..., Gr
     assert table["minus_vecaf_tau"].tolist()[1] == -30
 
 
+def test_a_replication_has_seeds_of_its_own(make_grid: Callable[..., Grid]) -> None:
+    grid = make_grid(seeds=(0, 1, 2, 7, 8))
+    grid.seeds = (7, 8)
+    table = decisions(grid, ["activeft", "vecaf"], table="replication", base="activeft")
+    assert list(table["cell"]) == ["replication/activeft", "replication/vecaf"]
+    assert list(table["seeds"]) == ["7 8", "7 8"]
+    assert table["n"].tolist() == [2, 2]
+    assert pd.notna(table["minus_activeft"].tolist()[1])
+
+
 def test_differences_of_settings() -> None:
     base = method()
     assert changed(base | {"cea": None}, base) == "cea on → off"

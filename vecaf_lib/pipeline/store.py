@@ -59,7 +59,8 @@ def specs(
     Args:
         dataset: name.
         name: of the method.
-        method: its settings; ``repetitions`` leaves it the first of the seeds.
+        method: its settings; ``repetitions`` leaves it the first of the seeds, and a block of its
+            grid may have seeds of its own.
         seeds: of the profile.
     """
     wanted = [
@@ -69,7 +70,7 @@ def specs(
         for ratio in block["ratios"]
         for loops in block["loops"]
         for target in block.get("targets") or [""]
-        for seed in seeds[: method.get("repetitions")]
+        for seed in block.get("seeds") or seeds[: method.get("repetitions")]
     ]
     return list(dict.fromkeys(wanted))
 

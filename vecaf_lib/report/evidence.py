@@ -21,6 +21,7 @@ TITLES = {
     "table6": "Table 6",
     "table7": "Table 7",
     "decisions": "Decisions",
+    "replication": "Once more, with other seeds",
     "variant": "Our variant, part by part",
 }
 

@@ -31,6 +31,7 @@ SIDES = {  # table -> (columns that name a row, references)
     ),
     "table5": ({"vision": "Vision model", "text": "Text encoder"}, ("hashed",)),
     "decisions": ({"method": "Method", "change": "What is decided otherwise"}, ("vecaf",)),
+    "replication": ({"method": "Method"}, ("activeft",)),
     "variant": ({"method": "Method", "change": "What is done otherwise"}, (VARIANT,)),
 }
 

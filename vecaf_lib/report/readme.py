@@ -67,6 +67,7 @@ KINDS = {
     "table5": Kind("hashed", "Table 5", lambda line: f"text encoder {line['text']}"),
     "table6": Kind("neither", "Table 6", lambda line: f"ODS {line['ods']}, CEA {line['cea']}"),
     "table7": Kind("fewest_loops", "Table 7", lambda line: f"{line['loops']} loops"),
+    "replication": Kind("activeft", "Other seeds", _method),
     "decisions": Kind("vecaf", "VeCAF, decided otherwise", _change),
     "variant": Kind(VARIANT, "Our self-paced variant, otherwise", _change),
 }

@@ -25,7 +25,7 @@ from vecaf_lib.report.tables import read_csv
 
 TABLES = (
     *("table1", BY_CLASS, "table2", "table3", "table5", "table6", "table7"),
-    *("decisions", "variant"),
+    *("replication", "decisions", "variant"),
 )
 PAPERS = ("table1", "table6", "table7")  # printed beside ours
 THEME = Path(__file__).with_name("theme")

@@ -52,13 +52,15 @@ class Grid(Section):
     """A block of runs: every ratio with every number of loops, single and/or multi-run.
 
     ``targets``: names of classes, each of which is told from all others in a run of its own
-    (Table 2); left out, all classes are told apart.
+    (Table 2); left out, all classes are told apart. ``seeds``: this block's own, in place of the
+    profile's, for a replication of its own table.
     """
 
     ratios: Annotated[list[Ratio], Field(min_length=1)]
     loops: Annotated[list[Count], Field(min_length=1)]
     multi_run: list[bool] = Field(default_factory=lambda: [True], min_length=1)
     targets: list[str] = Field(default_factory=list)
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
 
 
 class Method(Section):

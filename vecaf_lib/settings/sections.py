@@ -34,6 +34,12 @@ class Part(Section):
     methods: Annotated[list[str], Field(min_length=1)]
 
 
+class Replication(Part):
+    """A part whose methods are run once more, with seeds that no other table has."""
+
+    seeds: Annotated[list[int], Field(min_length=2)]
+
+
 class StandsFor(Section):
     """Which data set of the paper a profile is about; ``full`` if it is the paper's whole setting.
 
@@ -49,7 +55,8 @@ class Tables(Section):
 
     ``by_class`` adds Table 1 in mean accuracy per class, for pools whose classes differ in size.
     ``objective``, ``domains``, ``encoders`` are Tables 2, 3 and 5; ``decisions`` compares what the
-    paper leaves open with ``vecaf``, ``variant`` the parts of our own with ``vecaf_self_paced``.
+    paper leaves open with ``vecaf``, ``variant`` the parts of our own with ``vecaf_self_paced``;
+    ``replication`` compares methods with ActiveFT once more, on seeds of its own.
     """
 
     ratios: Annotated[list[Ratio], Field(min_length=1)]
@@ -67,6 +74,7 @@ class Tables(Section):
     encoders: Part | None = None
     decisions: Part | None = None
     variant: Part | None = None
+    replication: Replication | None = None
 
 
 class Compute(Section):

@@ -14,14 +14,31 @@ FULL = "full"  # full-data finetuning: no selection, so no ratio and no multi-ru
 
 
 def makes(
-    method: Method, ratio: float, loops: int, *, multi_run: bool = True, one_class: bool = False
+    method: Method,
+    ratio: float,
+    loops: int,
+    *,
+    multi_run: bool = True,
+    one_class: bool = False,
+    seeds: Collection[int] = (),
 ) -> bool:
-    """Whether the method's grid has this run, of all classes or (Table 2) of one against all."""
+    """Whether the method's grid has this run.
+
+    Args:
+        method: its settings.
+        ratio: percent.
+        loops: of selection.
+        multi_run: a fresh selection in each loop.
+        one_class: of one class against all (Table 2), not of all classes.
+        seeds: of a replication; none are the profile's.
+    """
     return any(
         ratio in block.ratios
         and loops in block.loops
         and multi_run in block.multi_run
         and bool(block.targets) == one_class
+        and set(seeds) <= set(block.seeds)
+        and bool(seeds) == bool(block.seeds)
         for block in method.grid
     )
 
@@ -113,6 +130,16 @@ def table_problems(
 
     for table in ("objective", "domains", "encoders", "decisions", "variant"):
         yield from _part_problems(table, getattr(tables, table), methods, loops, optional)
+
+    again = tables.replication
+    for name in again.methods if again else ():
+        if name not in methods:
+            yield f"replication.methods has {name!r}, but run_methods has not"
+        elif not makes(methods[name], again.ratio, loops, seeds=again.seeds):
+            yield (
+                f"replication.methods has {name}, but its grid has no multi-run {again.ratio:g} % "
+                f"(replication.ratio) with {loops} loops and these seeds"
+            )
 
     if tables.loss_window > steps:
         yield f"loss_window is {tables.loss_window}, but training.steps is only {steps}"
