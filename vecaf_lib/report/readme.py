@@ -20,7 +20,7 @@ from vecaf_lib.errors import BadInput
 from vecaf_lib.files import atomic_write
 from vecaf_lib.pipeline import cli
 from vecaf_lib.report.grid import accuracy_text, pipe_table, signed
-from vecaf_lib.report.names import FULL, METHOD_NAMES, VARIANT, percent, row_name
+from vecaf_lib.report.names import FULL, METHOD_NAMES, VARIANT, method_name, percent, row_name
 
 REPORTS = Path("reports")
 BLOCK = re.compile(r"<!-- (\w+) of ([\w, -]+?) -->\n.*?<!-- end -->\n", re.DOTALL)
@@ -40,8 +40,8 @@ class Kind(NamedTuple):
     name: Callable[[pd.Series], str]
 
 
-def _method(line: pd.Series) -> str:
-    return METHOD_NAMES.get(line["method"], line["method"])
+def _method(line: pd.Series, suffix: str = "") -> str:
+    return method_name(line["method"].removesuffix(suffix))
 
 
 def _change(line: pd.Series) -> str:
@@ -62,7 +62,7 @@ KINDS = {
     "table3": Kind(
         "activeft",
         "Table 3, mean of the severities",
-        lambda line: f"{line['domain']}: {_method(line)}",
+        lambda line: f"{line['domain']}: {_method(line, '_' + line['domain'])}",
     ),
     "table5": Kind("hashed", "Table 5", lambda line: f"text encoder {line['text']}"),
     "table6": Kind("neither", "Table 6", lambda line: f"ODS {line['ods']}, CEA {line['cea']}"),
