@@ -12,6 +12,7 @@ html_show_copyright = False
 html_title = "VeCAF report"
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # commonmark knows no tables
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}
 myst_enable_extensions = ["colon_fence", "dollarmath", "amsmath"]
 myst_update_mathjax = False
