@@ -62,8 +62,7 @@ def batches_to_full(
         (the first evaluated step of the method's mean curve that reaches it; NaN if none does),
         share (of the budget, percent), n.
     """
-    shared = {"loops": loops, "seeds": seeds}
-    whole = pick(points, method=FULL, multi_run=False, ratio=100.0, **shared)
+    whole = pick(points, method=FULL, multi_run=False, ratio=100.0, loops=loops, seeds=seeds)
     target = whole.groupby("step")["validation_accuracy"].mean().iloc[-1]
     lines = []
     for ratio in ratios:
@@ -71,7 +70,9 @@ def batches_to_full(
             own = points[(points["method"] == method) & (points["ratio"] == ratio)]
             if own[own["multi_run"]].empty:
                 continue
-            found = pick(points, method=method, multi_run=True, ratio=ratio, **shared)
+            found = pick(
+                points, method=method, multi_run=True, ratio=ratio, loops=loops, seeds=seeds
+            )
             curve = found.groupby("step")["validation_accuracy"].mean()
             hits = curve.index[curve >= target]
             batches = float(hits[0]) if len(hits) else float("nan")

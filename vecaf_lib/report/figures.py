@@ -21,7 +21,10 @@ ORDER = (
     *("vecaf", "activeft", "random", "full", "vecaf_no_ods", "vecaf_by_class", "vecaf_self_paced"),
     *("topk_loss", "alfa_mix", "learnloss", "ta_vaal"),
 )
-LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (3, 3)))
+LINES: tuple[Any, ...] = (
+    *("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (3, 3))),
+    *((0, (1, 2)), (0, (6, 2, 2, 2)), (0, (10, 1)), (0, (2, 1, 6, 1))),
+)
 MARKERS = "osD^vPX*<>hp"
 
 

@@ -90,7 +90,7 @@ def side_by_side(kind: str, profiles: Sequence[str], reports: Path = REPORTS) ->
     """
     if kind not in KINDS:
         raise BadInput(f"{kind!r} is no table; known are {', '.join(KINDS)}.")
-    how, columns = KINDS[kind], {}
+    how, columns = KINDS[kind], dict[str, dict[str, str]]()
     for profile in profiles:
         path = reports / profile / "tables" / f"{kind}.csv"
         if not path.is_file():
@@ -113,7 +113,7 @@ def side_by_side(kind: str, profiles: Sequence[str], reports: Path = REPORTS) ->
 
 def _cell(line: pd.Series, how: Kind, most: int) -> str:
     text = accuracy_text(line["mean"], line["standard_error"])
-    low, high = (line.get(f"minus_{how.reference}_{end}") for end in ("low", "high"))
+    low, high = (float(line[f"minus_{how.reference}_{end}"]) for end in ("low", "high"))
     if pd.notna(low):
         difference = f"{signed(line[f'minus_{how.reference}'])} [{signed(low)}, {signed(high)}]"
         text += f" ({f'**{difference}**' if low > 0 or high < 0 else difference})"

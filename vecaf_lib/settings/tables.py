@@ -131,15 +131,16 @@ def table_problems(
     for table in ("objective", "domains", "encoders", "decisions", "variant"):
         yield from _part_problems(table, getattr(tables, table), methods, loops, optional)
 
-    again = tables.replication
-    for name in again.methods if again else ():
-        if name not in methods:
-            yield f"replication.methods has {name!r}, but run_methods has not"
-        elif not makes(methods[name], again.ratio, loops, seeds=again.seeds):
-            yield (
-                f"replication.methods has {name}, but its grid has no multi-run {again.ratio:g} % "
-                f"(replication.ratio) with {loops} loops and these seeds"
-            )
+    if again := tables.replication:
+        for name in again.methods:
+            if name not in methods:
+                yield f"replication.methods has {name!r}, but run_methods has not"
+            elif not makes(methods[name], again.ratio, loops, seeds=again.seeds):
+                wanted = f"{again.ratio:g} % (replication.ratio) with {loops} loops"
+                yield (
+                    f"replication.methods has {name}, but its grid has no multi-run {wanted} and "
+                    "these seeds"
+                )
 
     if tables.loss_window > steps:
         yield f"loss_window is {tables.loss_window}, but training.steps is only {steps}"
