@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -115,3 +116,24 @@ def test_the_committed_searches_fit_their_profiles(path: Path) -> None:
     search = read(path)
     assert not set(search.seeds) & set(content["seeds"])
     assert list(trials(search, content, path.stem))
+
+
+def test_a_round_made_alone_leaves_the_others_lines(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path("reports/smoke/search.csv")
+    path.parent.mkdir(parents=True)
+    pd.DataFrame({"round": ["rate", "other"], "mean": [1.0, 2.0]}).to_csv(path, index=False)
+    made = pd.DataFrame({"round": ["rate"], "mean": [3.0]})
+    monkeypatch.setattr(search_module, "run", lambda profile, rounds: made)
+    search_module.main(["smoke", "rate"])
+    assert pd.read_csv(path).to_dict("list") == {"round": ["other", "rate"], "mean": [2.0, 3.0]}
+
+
+def test_an_unknown_round_and_a_rounds_own_seeds(project: Path) -> None:
+    with pytest.raises(BadInput, match="has no round 'rat'"):
+        run("smoke", ["rat"])
+    own = {"rate": TRIALS["rounds"]["rate"] | {"seeds": [0]}}  # type: ignore[index]
+    Path("profiles/search/smoke.yaml").write_text(yaml.safe_dump(TRIALS | {"rounds": own}))
+    with pytest.raises(BadInput, match=r"seeds: \[0\] are also those of the profile"):
+        run("smoke")

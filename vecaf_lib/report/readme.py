@@ -20,7 +20,15 @@ from vecaf_lib.errors import BadInput
 from vecaf_lib.files import atomic_write
 from vecaf_lib.pipeline import cli
 from vecaf_lib.report.grid import accuracy_text, pipe_table, signed
-from vecaf_lib.report.names import FULL, METHOD_NAMES, VARIANT, method_name, percent, row_name
+from vecaf_lib.report.names import (
+    BY_CLASS,
+    FULL,
+    METHOD_NAMES,
+    VARIANT,
+    method_name,
+    percent,
+    row_name,
+)
 
 REPORTS = Path("reports")
 BLOCK = re.compile(r"<!-- (\w+) of ([\w, -]+?) -->\n.*?<!-- end -->\n", re.DOTALL)
@@ -49,15 +57,13 @@ def _change(line: pd.Series) -> str:
     return _method(line) if base or line["method"] in METHOD_NAMES else line["change"]
 
 
+def _row(line: pd.Series) -> str:
+    return row_name(line["method"], line["selection"] == "multi")
+
+
 KINDS = {
-    "table1": Kind(
-        "activeft", "Table 1", lambda line: row_name(line["method"], line["selection"] == "multi")
-    ),
-    "table1_by_class": Kind(
-        "activeft",
-        "Table 1 by class",
-        lambda line: row_name(line["method"], line["selection"] == "multi"),
-    ),
+    "table1": Kind("activeft", "Table 1", _row),
+    BY_CLASS: Kind("activeft", "Table 1 by class", _row),
     "table2": Kind("activeft", "Table 2", lambda line: f"{line['target']}: {_method(line)}"),
     "table3": Kind(
         "activeft",
