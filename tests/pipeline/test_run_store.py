@@ -1,6 +1,6 @@
 """Runs are stored whole, checked when read, and told apart from stale ones."""
 
-import json
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pytest
 from vecaf_lib.errors import BadInput
 from vecaf_lib.files import sha256_json
 from vecaf_lib.pipeline.store import RunSpec, RunStore
+from vecaf_lib.run_files import read_run, write_run
 
 SPEC = RunSpec(dataset="digits", method="vecaf", multi_run=True, ratio=5, loops=3, seed=0)
 RESULT = {"test_accuracy": 87.4, "loops": [{"loop": 1, "chosen": ("digits-0003",)}]}
@@ -23,17 +24,17 @@ def store(tmp_path: Path) -> RunStore:
 
 
 def edit(path: Path, checksum: bool, **changes: Any) -> None:
-    content = json.loads(path.read_text()) | changes
+    content = read_run(path) | changes
     if checksum:
         content["checksum"] = sha256_json({k: v for k, v in content.items() if k != "checksum"})
-    path.write_text(json.dumps(content))
+    write_run(path, content)
 
 
 def test_names_and_places() -> None:
     root = Path("runs")
     single = RunSpec("digits", "full", False, 0.5, 2, 7)
-    assert SPEC.path(root) == root / "vecaf" / "multi-r5-l3-s0.json"
-    assert single.path(root) == root / "full" / "single-r0.5-l2-s7.json"
+    assert SPEC.path(root) == root / "vecaf" / "multi-r5-l3-s0.json.gz"
+    assert single.path(root) == root / "full" / "single-r0.5-l2-s7.json.gz"
     assert RunSpec("digits", "vecaf", True, 5.0, 3, 0) == SPEC
 
 
@@ -80,14 +81,23 @@ def test_an_edited_file_is_refused(
 ) -> None:
     path = SPEC.path(store.root)
     edit(path, checksum, **changes)
-    with pytest.raises(BadInput, match=rf"multi-r5-l3-s0\.json {reason}.*delete it and run"):
+    with pytest.raises(BadInput, match=rf"multi-r5-l3-s0\.json\.gz {reason}.*delete it and run"):
         store.load(SPEC)
 
 
-@pytest.mark.parametrize("text", ["", '{"format": "vecaf-', "[]", "{}"])
-def test_a_truncated_file_is_refused(store: RunStore, text: str) -> None:
-    SPEC.path(store.root).write_text(text)
-    with pytest.raises(BadInput, match=r"multi-r5-l3-s0\.json is .*delete it and"):
+WHOLE = gzip.compress(b'{"format": "vecaf-run-1", "run": {}, "result": {}, "provenance": {}}')
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"", b"{}", WHOLE[:2], WHOLE[:20], WHOLE[:-8] + bytes(8), WHOLE[:14] + b"?" + WHOLE[15:]),
+        *map(gzip.compress, [b"", b'{"format": "vecaf-', b"[]", b"{}", b"\xff"]),
+    ],
+)
+def test_a_truncated_or_spoilt_file_is_refused(store: RunStore, data: bytes) -> None:
+    SPEC.path(store.root).write_bytes(data)
+    with pytest.raises(BadInput, match=r"multi-r5-l3-s0\.json\.gz is .*delete it and"):
         store.load(SPEC)
     assert not store.finished(SPEC, "abc")
 

@@ -1,6 +1,7 @@
 """Runs are made once, remade when what made them changed, and survive a kill to the byte."""
 
 import dataclasses
+import gzip
 import json
 import pickle
 import subprocess
@@ -20,6 +21,7 @@ from vecaf_lib.pipeline import runs as runs_module
 from vecaf_lib.pipeline.job import Job
 from vecaf_lib.pipeline.runs import make_runs
 from vecaf_lib.pipeline.store import RunSpec, RunStore, specs
+from vecaf_lib.run_files import SUFFIX
 
 ROOT = Path(__file__).parents[2]
 DATASET = {"name": "digits", "image_size": 32, "root": None, "memory_gib": 1.0, "options": {}}
@@ -158,7 +160,7 @@ def test_the_grid_times_the_seeds() -> None:
 def test_what_a_run_file_tells(folder: Path, reference: dict[str, bytes]) -> None:
     assert len(reference) == 4
     for spec in wanted():
-        run = json.loads(reference[f"vecaf/{spec.name}.json"])
+        run = json.loads(gzip.decompress(reference[f"vecaf/{spec.name}{SUFFIX}"]))
         assert run["run"] == dataclasses.asdict(spec)
         result = run["result"]
         assert result["budget"] == 10
@@ -184,7 +186,7 @@ def test_finished_runs_are_kept(folder: Path, finished: Path, performed: list[st
 def test_unfinished_copies_that_a_kill_left_are_removed(
     folder: Path, finished: Path, reference: dict[str, bytes]
 ) -> None:
-    (finished / "vecaf" / ".multi-r1-l2-s0.json.x7_k.part").write_text("half a f")
+    (finished / "vecaf" / ".multi-r1-l2-s0.json.gz.x7_k.part").write_text("half a f")
     assert make_runs({"vecaf": make_job(folder, finished)}, wanted()) == 0
     assert contents(finished) == reference
 
@@ -201,10 +203,11 @@ def test_unfinished_copies_that_a_kill_left_are_removed(
 def test_a_run_file_damaged_by_hand_is_made_again(
     folder: Path, finished: Path, performed: list[str], damage: Callable[[str], str]
 ) -> None:
-    path = finished / "vecaf" / "multi-r1-l2-s0.json"
-    spoilt = damage(path.read_text())
-    assert spoilt != path.read_text()
-    path.write_text(spoilt)
+    path = finished / "vecaf" / "multi-r1-l2-s0.json.gz"
+    whole = gzip.decompress(path.read_bytes()).decode()
+    spoilt = damage(whole)
+    assert spoilt != whole
+    path.write_bytes(gzip.compress(spoilt.encode()))
     assert make_runs({"vecaf": make_job(folder, finished)}, wanted()) == 1
     assert performed == ["multi-r1-l2-s0"]
 
@@ -212,7 +215,7 @@ def test_a_run_file_damaged_by_hand_is_made_again(
 def test_a_damaged_run_is_really_the_same_again(
     folder: Path, finished: Path, reference: dict[str, bytes]
 ) -> None:
-    (finished / "vecaf" / "single-r1-l2-s1.json").write_text("{}")
+    (finished / "vecaf" / "single-r1-l2-s1.json.gz").write_text("{}")
     assert make_runs({"vecaf": make_job(folder, finished)}, wanted()) == 1
     assert contents(finished) == reference
 
@@ -343,7 +346,7 @@ def test_text_embeddings_of_another_pool(folder: Path, tmp_path: Path) -> None:
         BadInput, match=r"text\.npy has the shape \(999, 12\), but the pool needs 1000"
     ):
         make_runs({"vecaf": job}, wanted((0,)))
-    assert not list((tmp_path / "runs").rglob("*.json"))
+    assert not list((tmp_path / "runs").rglob(f"*{SUFFIX}"))
 
 
 def test_text_embeddings_of_the_wrong_width(folder: Path, tmp_path: Path) -> None:
@@ -369,7 +372,7 @@ def test_killed_at_any_moment_the_bytes_are_the_same(
     family: list[psutil.Process] = []
     try:
         deadline = time.monotonic() + 90
-        while not list(runs.rglob("*.json")):
+        while not list(runs.rglob(f"*{SUFFIX}")):
             assert parent.poll() is None, parent.stderr and parent.stderr.read().decode()
             assert time.monotonic() < deadline, "no run was finished"
             time.sleep(0.01)
@@ -383,12 +386,12 @@ def test_killed_at_any_moment_the_bytes_are_the_same(
     for process in alive:
         process.kill()
     assert not alive
-    survivors = {path: path.stat().st_mtime_ns for path in runs.rglob("*.json")}
+    survivors = {path: path.stat().st_mtime_ns for path in runs.rglob(f"*{SUFFIX}")}
     assert 1 <= len(survivors) < 4, "the kill came too late to prove anything"
 
     assert make_runs({"vecaf": make_job(folder, runs)}, wanted()) == 4 - len(survivors)
     made = contents(runs)
-    assert {name: data for name, data in made.items() if name.endswith(".json")} == reference
+    assert {name: data for name, data in made.items() if name.endswith(SUFFIX)} == reference
     assert {path: path.stat().st_mtime_ns for path in survivors} == survivors
     assert set(made) == set(reference), "a part of a file was left behind"
 

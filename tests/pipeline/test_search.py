@@ -72,7 +72,7 @@ def test_a_search_is_blind_to_the_test_split_and_kept(
     assert table["setting"].tolist()[0] == "training.learning_rate 0.01"
     assert (table["n"] == 2).all()
     assert table["mean"].between(0, 100).all()
-    kept = sorted(Path("data/generated/smoke/search").glob("*/*.json"))
+    kept = sorted(Path("data/generated/smoke/search").glob("*/*.json.gz"))
     assert len(kept) == 2 * 2 * 2 + 2 * 2
     before = {path: path.stat().st_mtime_ns for path in kept}
     assert run("smoke").equals(table)

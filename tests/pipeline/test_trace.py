@@ -1,7 +1,6 @@
 """Tracing on a small made-up reports folder: what is told of a number, and when it complains."""
 
 import hashlib
-import json
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,13 +12,13 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from vecaf_lib.errors import BadInput
-from vecaf_lib.files import write_json
 from vecaf_lib.pipeline import trace as module
 from vecaf_lib.pipeline.store import RunSpec, RunStore
 from vecaf_lib.pipeline.trace import active_profile, main, trace
 from vecaf_lib.report.claims import COLUMNS
 from vecaf_lib.report.claims import to_csv as ledger_to_csv
 from vecaf_lib.report.tables import to_csv
+from vecaf_lib.run_files import read_run, write_run
 
 CELL = "table1/vecaf/multi/r5"
 CODE = "vecaf_lib/loop.py"
@@ -83,10 +82,10 @@ def told(id: str, profile: str = "made-up") -> str:
 
 def test_a_cell(folder: Path) -> None:
     text = told(CELL)
-    stored = json.loads((folder / "runs/vecaf/multi-r5-l3-s1.json").read_text())
+    stored = read_run(folder / "runs/vecaf/multi-r5-l3-s1.json.gz")
     assert f"{CELL}: 81.0000 ± 1.0000, n = 2" in text
     assert "table: reports/made-up/tables/table1.csv" in text
-    assert "run: reports/made-up/runs/vecaf/multi-r5-l3-s0.json" in text
+    assert "run: reports/made-up/runs/vecaf/multi-r5-l3-s0.json.gz" in text
     assert "seed 1, test accuracy 82.0000 %" in text
     assert "digest 0123" in text
     assert f"checksum {stored['checksum']}, verified" in text
@@ -129,12 +128,12 @@ def test_runs_that_differ_are_said_to(folder: Path) -> None:
 
 
 def test_damaged_and_missing_runs(folder: Path) -> None:
-    path = folder / "runs/vecaf/multi-r5-l3-s1.json"
-    whole = path.read_text()
-    path.write_text(whole.replace("82.0", "83.0"))
+    path = folder / "runs/vecaf/multi-r5-l3-s1.json.gz"
+    whole = read_run(path)
+    write_run(path, whole | {"result": whole["result"] | {"test_accuracy": 83.0}})
     with pytest.raises(BadInput, match="checksum does not fit"):
         told(CELL)
-    write_json(path, {"run": {"seed": 1}})
+    write_run(path, {"run": {"seed": 1}})
     with pytest.raises(BadInput, match="names no run"):
         told(CELL)
     path.unlink()

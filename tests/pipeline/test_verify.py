@@ -13,28 +13,29 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from vecaf_lib import settings
 from vecaf_lib.errors import BadInput
-from vecaf_lib.files import write_json
 from vecaf_lib.pipeline import execute
 from vecaf_lib.pipeline.verify import _equal, compare, main, stage_arguments
+from vecaf_lib.run_files import write_run
 
 ROOT = Path(__file__).parents[2]
 RUNS = Path("reports/made-up/runs/vecaf")
 TABLE = Path("reports/made-up/tables/table6.csv")
 MAKE_RUNS = """
-import json
 from pathlib import Path
+from vecaf_lib.run_files import write_run
 for seed in seeds:
-    path = Path(runs) / "vecaf" / f"s{seed}.json"
+    path = Path(runs) / "vecaf" / f"s{seed}.json.gz"
     if not path.exists():
         content = {"value": 80.0 + seed, "provenance": {"code": {}}}
-        path.write_text(json.dumps(content))
+        write_run(path, content)
 """
 MAKE_TABLES = """
-import json
 from pathlib import Path
-values = {p.stem: json.loads(p.read_text())["value"] for p in Path(runs).glob("vecaf/*.json")}
+from vecaf_lib.run_files import read_run
+found = sorted(Path(runs).glob("vecaf/*"))
+values = {p.name.partition(".")[0]: read_run(p)["value"] for p in found}
 Path(output).mkdir(parents=True)
-lines = [f"table6/{name},{values[name]:.4f},vecaf/{name}.json" for name in sorted(values)]
+lines = [f"table6/{name},{values[name]:.4f},vecaf/{name}.json.gz" for name in sorted(values)]
 (Path(output) / "table6.csv").write_text("\\n".join(["cell,mean,runs", *lines]) + "\\n")
 """
 STAGES = {
@@ -74,9 +75,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     RUNS.mkdir(parents=True)
     for seed in (0, 1):
         content = {"value": 80.0 + seed, "provenance": {"code": {}}}
-        write_json(RUNS / f"s{seed}.json", content)
+        write_run(RUNS / f"s{seed}.json.gz", content)
     TABLE.parent.mkdir()
-    lines = [f"table6/s{seed},8{seed}.0000,vecaf/s{seed}.json" for seed in (0, 1)]
+    lines = [f"table6/s{seed},8{seed}.0000,vecaf/s{seed}.json.gz" for seed in (0, 1)]
     TABLE.write_text("\n".join(["cell,mean,runs", *lines]) + "\n")
     return tmp_path
 
@@ -103,7 +104,7 @@ def test_an_equal_table_and_one_with_a_changed_digit(
 
 
 def test_runs_are_made_again(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_json(RUNS / "s1.json", {"value": 99.0, "provenance": {"code": {"gone.py": "0"}}})
+    write_run(RUNS / "s1.json.gz", {"value": 99.0, "provenance": {"code": {"gone.py": "0"}}})
     before = files(project)
     with pytest.raises(SystemExit):
         main(["table6", "--retrain", "--runs", "1"])  # the second run is kept as it is
@@ -121,7 +122,7 @@ def test_all_runs_are_made_again_before_the_table(
     def fake(arguments: list[str]) -> None:
         called.append(Path(arguments[0]).name)
         given_by_us = dict(word.split("=") for word in arguments[2:] if "=" in word)
-        assert list(Path(given_by_us["runs"]).rglob("*.json")) == []
+        assert list(Path(given_by_us["runs"]).rglob("s*")) == []
         if "output" in given_by_us:
             table = Path(given_by_us["output"], "table6.csv")
             table.parent.mkdir()

@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 from vecaf_lib.errors import BadInput
-from vecaf_lib.files import write_json
 from vecaf_lib.report import site
 from vecaf_lib.report.claims import COLUMNS, Paper, accuracies, ledger, read_csv, to_csv
 from vecaf_lib.report.claims_page import claims_page
@@ -24,6 +23,7 @@ from vecaf_lib.report.verdicts import (
     SETTING,
     VERDICTS,
 )
+from vecaf_lib.run_files import write_run
 
 PAPER = Path(__file__).parents[2] / "data" / "paper"
 Tables = dict[str, pd.DataFrame]
@@ -256,7 +256,7 @@ def test_a_difference_is_turned_round_where_the_table_has_it_the_other_way(
     tables: Tables, runs: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     for run in runs:
-        write_json(tmp_path / run_file(run["run"]), run)
+        write_run(tmp_path / run_file(run["run"]), run)
     first = tables["table1"].set_index("cell", drop=False)
     single = first.loc["table1/activeft/single/r5"]
     id = "claims/section-4.1/multi-run-helps"
@@ -278,9 +278,9 @@ def test_a_difference_is_turned_round_where_the_table_has_it_the_other_way(
 
 def test_values_in_a_domain_are_read_from_there(tmp_path: Path) -> None:
     run = {"run": {"seed": 4}, "result": {"test_accuracy": 9.0, "domains": {"snow": {"mean": 5.0}}}}
-    write_json(tmp_path / "vecaf/a.json", run)
+    write_run(tmp_path / "vecaf/a.json.gz", run)
     cell = {"cell": "table3/vecaf/snow/mean", "domain": "snow", "severity": "mean"}
-    row = pd.Series(cell | {"mean": 5.0, "runs": "vecaf/a.json"})
+    row = pd.Series(cell | {"mean": 5.0, "runs": "vecaf/a.json.gz"})
     assert accuracies(row, tmp_path) == {4: 5.0}
 
 

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 
 from vecaf_lib.errors import BadInput
-from vecaf_lib.files import write_json
 from vecaf_lib.report.comparisons import Grid, changed, decisions, table2, table3, table5
 from vecaf_lib.report.evidence import evidence_page
 from vecaf_lib.report.markdown import to_markdown
 from vecaf_lib.report.names import run_file
 from vecaf_lib.report.tables import read_csv, to_csv
+from vecaf_lib.run_files import write_run
 
 SEEDS = (0, 1, 2)
 PAPER = pd.DataFrame(
@@ -92,7 +92,7 @@ def test_table_2_takes_the_runs_of_each_class(make_grid: Callable[..., Grid]) ->
     assert (vecaf["minus_activeft"], vecaf["minus_activeft_cell"]) == (20, "table2/activeft/cat")
     assert (vecaf["minus_activeft_low"], vecaf["minus_activeft_high"]) == (20, 20)
     assert vecaf["paper_cifar10_accuracy"] == 86.41
-    assert "-tcat.json" in vecaf["runs"]
+    assert "-tcat.json.gz" in vecaf["runs"]
 
 
 def test_table_3_shows_a_prompted_method_in_its_own_domain(make_grid: Callable[..., Grid]) -> None:
@@ -159,6 +159,9 @@ def test_differences_of_settings() -> None:
     assert changed(base | {"domain": "snowy"}, base) == "domain off → snowy"
     assert changed(base | {"grid": [], "repetitions": 3}, base) == ""
     assert changed(base, base | {"cea": None}) == "cea off → on"
+    other = base | dict.fromkeys(("a", "b", "c"), "new")
+    assert changed(other, base) == "a off → new; b off → new; c off → new"
+    assert changed(other | {"d": 1, "e": 2}, base) == "a off → new; b off → new; 3 more"
 
 
 def test_a_missing_run_is_named(make_grid: Callable[..., Grid]) -> None:
@@ -177,7 +180,7 @@ def test_text_and_evidence(make_grid: Callable[..., Grid], tmp_path: Path) -> No
         "decisions": decisions(grid, ["vecaf_tau"]),
     }
     for run in grid.runs:
-        write_json(tmp_path / "runs" / run_file(run["run"]), run)
+        write_run(tmp_path / "runs" / run_file(run["run"]), run)
     for name, table in tables.items():
         to_csv(table, tmp_path / f"{name}.csv")
         again = read_csv(tmp_path / f"{name}.csv")

@@ -1,6 +1,5 @@
 """The whole site from synthetic run files: links that resolve, none that leave it."""
 
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,6 +18,7 @@ from vecaf_lib.report.links import external_links
 from vecaf_lib.report.names import run_file, slug
 from vecaf_lib.report.site import _once, build
 from vecaf_lib.report.tables import to_csv
+from vecaf_lib.run_files import read_run, write_run
 
 pytestmark = pytest.mark.xdist_group("site")  # one worker: the site is built once
 BANNER = "Test profile: invented numbers of no data at all; they say nothing of anything <really>."
@@ -59,6 +59,10 @@ def write_notebook(path: Path, *cells: str, heading: str = "") -> None:
     notebook = nbformat.v4.new_notebook()
     texts = [heading, *cells] if heading else list(cells)
     notebook.cells = [nbformat.v4.new_markdown_cell(text) for text in texts]
+    given = nbformat.v4.new_code_cell(
+        "seeds = [0, 1, 2]", metadata={"tags": ["injected-parameters"]}
+    )
+    notebook.cells.append(given)
     output = nbformat.v4.new_output("stream", name="stdout", text="60 steps\n")
     notebook.cells.append(nbformat.v4.new_code_cell("print('60 steps')", outputs=[output]))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,8 +80,7 @@ def inputs(
     root = tmp_path_factory.mktemp("inputs")
     for run in runs:
         path = root / "runs" / run_file(run["run"])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(run))
+        write_run(path, run)
     (root / "paper").mkdir()
     for name, table in tables.items():
         to_csv(table, root / "tables" / f"{name}.csv")
@@ -156,7 +159,7 @@ def test_evidence_names_seeds_run_files_and_notebook(site: Path, runs: list[Any]
     addresses = {address for address, _ in evidence.links}
     for run in runs:
         (link,) = (a for a in addresses if a.endswith(f"/runs/{run_file(run['run'])}"))
-        assert json.loads((site / link).read_text()) == run
+        assert read_run(site / link) == run
         assert "notebooks/30_runs.html" in addresses
         assert f"{run['result']['test_accuracy']:.2f}" in evidence.text
 
@@ -188,13 +191,18 @@ def test_banner_formulas_settings_and_notebooks(site: Path) -> None:
     assert "MathJax" not in notebook
     assert "the paper (https://arxiv.org/abs/2401.07853)" in notebook
     assert "60 steps" in notebook
+    assert "seeds = [0, 1, 2]" not in notebook, "the settings have a page of their own"
+    assert '<a class="reference internal" href="../settings.html">' in notebook
     assert "40_tables" in (site / "notebooks" / "40_tables.html").read_text()
     settings = (site / "settings.html").read_text()
     assert "2.13.0" in settings
     index = (site / "index.html").read_text()
     assert "<math" in index
     assert 'colspan="3"' in index
-    assert (site / "figures" / "figure5.pdf").is_file()
+    assert any(
+        address.endswith("/figures/figure5.pdf") for address, _ in Page(site / "index.html").links
+    )
+    assert not list(site.rglob("*.csv")), "tables are linked where they lie"
 
 
 def test_bad_input_names_what_is_wrong(inputs: dict[str, Any], tmp_path: Path) -> None:
@@ -226,13 +234,14 @@ def test_bad_input_names_what_is_wrong(inputs: dict[str, Any], tmp_path: Path) -
 
 
 def test_pages_show_the_figures_where_they_lie_and_no_copy_is_left(tmp_path: Path) -> None:
-    for folder, content in {"figures": b"drawn", "_images": b"drawn"}.items():
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "figure4.png").write_bytes(content)
-    (tmp_path / "figures" / "figure5.png").write_bytes(b"new")
-    (tmp_path / "_images" / "figure5.png").write_bytes(b"another")
-    page = tmp_path / "index.html"
+    made, drawn = tmp_path / "made", tmp_path / "report" / "figures"
+    for folder in (made / "_images", drawn):
+        folder.mkdir(parents=True)
+        (folder / "figure4.png").write_bytes(b"drawn")
+        (folder / "figure5.png").write_bytes(folder.name.encode())
+    page = made / "index.html"
     page.write_text('<img src="_images/figure4.png"><img src="_images/figure5.png">')
-    _once(tmp_path, "figures")
-    assert page.read_text() == '<img src="figures/figure4.png"><img src="_images/figure5.png">'
-    assert [path.name for path in (tmp_path / "_images").iterdir()] == ["figure5.png"]
+    _once(made, sorted(drawn.iterdir()), tmp_path / "report" / "html")
+    shown = '<img src="../figures/figure4.png"><img src="_images/figure5.png">'
+    assert page.read_text() == shown
+    assert [path.name for path in (made / "_images").iterdir()] == ["figure5.png"]

@@ -39,7 +39,7 @@ def test_table1_by_hand(make_run: Callable[..., dict[str, Any]], papers: Tables)
     assert ours["minus_activeft"] == pytest.approx(2.0)  # differences 1, 2, 3
     assert ours["minus_activeft_high"] == pytest.approx(2 + 4.302652729911275 / 3**0.5)
     assert ours["minus_activeft_cell"] == "table1/activeft/multi/r5"
-    assert ours["runs"].split()[0] == "vecaf/multi-r5-l3-s0.json"
+    assert ours["runs"].split()[0] == "vecaf/multi-r5-l3-s0.json.gz"
     assert (ours["paper_cifar10_ratio"], ours["paper_imagenet1k_ratio"]) == (5, 4)
     assert pd.isna(table.loc["table1/activeft/multi/r5", "minus_activeft"])
     assert ours[["minus_random", "minus_full"]].isna().all()

@@ -1,4 +1,4 @@
-"""The run store: one JSON file a run, whole or absent, checked whenever it is read."""
+"""The run store: one file a run, whole or absent, checked whenever it is read."""
 
 import json
 import re
@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vecaf_lib.errors import BadInput
-from vecaf_lib.files import read_json, sha256_json, write_json
+from vecaf_lib.files import sha256_json
+from vecaf_lib.run_files import SUFFIX, read_run, write_run
 
 FORMAT = "vecaf-run-1"
 _KEYS = frozenset({"format", "run", "result", "provenance", "checksum"})
@@ -48,7 +49,7 @@ class RunSpec:
 
     def path(self, root: Path) -> Path:
         """The run's file below the profile's folder of runs."""
-        return root / self.method / f"{self.name}.json"
+        return root / self.method / f"{self.name}{SUFFIX}"
 
 
 def specs(
@@ -106,7 +107,7 @@ class RunStore:
                 f"Run {spec.method} {spec.name} has a NaN or infinite result and was not stored; "
                 "lower the learning rate or look for the cause in its loss curve."
             ) from error
-        write_json(path, content | {"checksum": sha256_json(content)})
+        write_run(path, content | {"checksum": sha256_json(content)})
 
     def sweep(self, method: str) -> None:
         """Remove the unfinished copies of run files that a kill left in a method's folder.
@@ -123,7 +124,7 @@ class RunStore:
             BadInput: the file is missing, damaged, of another format or of another run.
         """
         path = spec.path(self.root)
-        content = read_json(path)
+        content = read_run(path)
         again = "delete it and run `dvc repro` to repeat the run"
         if not isinstance(content, dict) or not content.keys() >= _KEYS:
             raise BadInput(f"{path} is damaged (parts of a run file are missing); {again}.")

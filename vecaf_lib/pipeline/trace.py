@@ -15,12 +15,13 @@ import pandas as pd
 import yaml
 
 from vecaf_lib.errors import BadInput
-from vecaf_lib.files import read_json, sha256_file
+from vecaf_lib.files import sha256_file
 from vecaf_lib.pipeline import cli
 from vecaf_lib.pipeline.store import RunSpec, RunStore
 from vecaf_lib.report.claims import read_csv as read_ledger
 from vecaf_lib.report.evidence import accuracy_of
 from vecaf_lib.report.tables import read_csv
+from vecaf_lib.run_files import read_run
 
 PARAMS, REPORTS = Path("params.yaml"), Path("reports")
 RUNS_NOTEBOOK, TABLES_NOTEBOOK = "30_runs.ipynb", "40_tables.ipynb"
@@ -143,7 +144,7 @@ def _run(root: Path, file: str) -> tuple[RunSpec, dict[str, Any]]:
     Raises:
         BadInput: it is missing, damaged or holds another run.
     """
-    content = read_json(root / file)
+    content = read_run(root / file)
     try:
         spec = RunSpec(**content["run"])
     except (KeyError, TypeError) as error:

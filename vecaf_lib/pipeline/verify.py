@@ -20,9 +20,9 @@ import pandas as pd
 import yaml
 
 from vecaf_lib.errors import BadInput
-from vecaf_lib.files import read_json
 from vecaf_lib.pipeline import cli, execute
 from vecaf_lib.pipeline.trace import REPORTS, active_profile, changed_code
+from vecaf_lib.run_files import SUFFIX, read_run
 
 DVC, NOTEBOOKS = Path("dvc.yaml"), Path("notebooks")
 
@@ -101,7 +101,7 @@ def _drop_runs(table: str, profile: str, folder: Path, runs: int | None) -> None
     shutil.copytree(stored, folder)
     for file in behind[:runs]:
         (folder / file).unlink(missing_ok=True)
-    kept = [read_json(path)["provenance"].get("code", {}) for path in folder.glob("*/*.json")]
+    kept = [read_run(path)["provenance"].get("code", {}) for path in folder.glob(f"*/*{SUFFIX}")]
     old = sum(bool(changed_code(digests)) for digests in kept)
     more = f", and {old} others, which are of other code" if old else ""
     told = f"{len(behind[:runs])} of the {len(behind)} runs behind {table}{more}"

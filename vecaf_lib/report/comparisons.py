@@ -10,6 +10,7 @@ from vecaf_lib.report.frame import frame, in_domain
 from vecaf_lib.report.names import FULL, VECAF
 from vecaf_lib.report.paper import nearest
 
+MOST = 3  # settings that a line of a table names
 CONTROL = "hashed"  # the text encoder without meaning
 
 
@@ -153,8 +154,8 @@ def decisions(
 def changed(method: Mapping[str, Any], base: Mapping[str, Any]) -> str:
     """The settings in which a method differs from another: ``tau 0.07 -> 1.0``.
 
-    Grids, repetitions, and settings that only one of the two has do not count, unless all of it
-    differs.
+    Of more than three, two are named and the rest counted: it is another method then. Grids,
+    repetitions, and settings that only one of the two has do not count, unless all of it differs.
     """
     parts = []
     for name in method:
@@ -166,6 +167,8 @@ def changed(method: Mapping[str, Any], base: Mapping[str, Any]) -> str:
             parts += [f"{key.rstrip('_')} {theirs[key]} → {ours[key]}" for key in common]
         else:
             parts.append(f"{name} {_plain(theirs)} → {_plain(ours)}")
+    if len(parts) > MOST:
+        parts = [*parts[: MOST - 1], f"{len(parts) - MOST + 1} more"]
     return "; ".join(parts)
 
 

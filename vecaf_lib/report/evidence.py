@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 
 from vecaf_lib.errors import BadInput
-from vecaf_lib.files import read_json
 from vecaf_lib.report.grid import accuracy_text, pipe_table, signed
 from vecaf_lib.report.markdown import REFERENCES
 from vecaf_lib.report.names import BY_CLASS, percent, row_name, slug
+from vecaf_lib.run_files import read_run
 
 TITLES = {
     "table1": "Table 1",
@@ -33,7 +33,7 @@ def evidence_page(tables: Mapping[str, pd.DataFrame], runs_dir: Path, runs_link:
 
     Args:
         tables: name -> table; of those in ``TITLES`` those there are.
-        runs_dir: the folder of run files, ``<method>/<run>.json``.
+        runs_dir: the folder of run files, ``<method>/<run>.json.gz``.
         runs_link: the way to it from the site's root.
 
     Returns:
@@ -113,7 +113,7 @@ def _values(line: pd.Series, runs_dir: Path) -> dict[int, dict[str, float | str]
     """Seed -> accuracies and file, checked against the cell's mean."""
     found: dict[int, dict[str, float | str]] = {}
     for file in line["runs"].split():
-        run = read_json(runs_dir / file)
+        run = read_run(runs_dir / file)
         found[int(run["run"]["seed"])] = {
             "file": file,
             "test": accuracy_of(run["result"], line),

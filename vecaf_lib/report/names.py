@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from vecaf_lib.run_files import SUFFIX
+
 BY_CLASS = "table1_by_class"  # Table 1 in mean accuracy per class
 VECAF, VARIANT = "vecaf", "vecaf_self_paced"  # the method as printed, and ours
 FULL = "full"  # full-data finetuning: no selection, so no ratio and no multi-run
@@ -20,6 +22,21 @@ METHOD_NAMES: dict[str, str] = {
     "vecaf_no_ods": "VeCAF without ODS",
     "vecaf_no_cea": "VeCAF without CEA",
     "vecaf_neither": "VeCAF without both",
+    "vecaf_snowy": "VeCAF, snowy captions",
+    "vecaf_foggy": "VeCAF, foggy captions",
+    "vecaf_tau": "VeCAF, another tau",
+    "vecaf_lambda": "VeCAF, another lambda",
+    "vecaf_alone": "VeCAF without the ensemble",
+    "vecaf_literal": "VeCAF, CEA as printed",
+    "vecaf_procrustes": "VeCAF, Procrustes bridge",
+    "vecaf_eta": "VeCAF, another eta",
+    "vecaf_probe": "VeCAF, first losses of a probe",
+    "vecaf_accumulated": "VeCAF that keeps its sets",
+    "vecaf_named": "VeCAF with class names",
+    "vecaf_nouns": "VeCAF, captions of nouns",
+    "vecaf_attributes": "VeCAF, captions of attributes",
+    "vecaf_hashed": "VeCAF, text without meaning",
+    "vecaf_official": "VeCAF as released",
     "vecaf_by_class": "VeCAF by class (ours)",
     VARIANT: "VeCAF self-paced (ours)",
     "paced_no_cea": "Self-paced without captions",
@@ -29,6 +46,7 @@ METHOD_NAMES: dict[str, str] = {
     "paced_hard": "Self-paced, equation 3's losses",
     "paced_fresh": "Self-paced, fresh sets alone",
     "paced_alone": "Self-paced without the ensemble",
+    "paced_printed": "Self-paced, VeCAF's selection",
     "activeft_accumulated": "ActiveFT that keeps its sets",
     "clipstyler": "CLIPstyler",
 }
@@ -54,7 +72,7 @@ def run_file(run: Mapping[str, Any]) -> str:
     """A run's file below the folder of run files, from the ``run`` section of the run file."""
     name = f"{selection(run['multi_run'])}-r{run['ratio']:g}-l{run['loops']}-s{run['seed']}"
     target = "-t" + re.sub(r"\W+", "_", run["target"]) if run.get("target") else ""
-    return f"{run['method']}/{name}{target}.json"
+    return f"{run['method']}/{name}{target}{SUFFIX}"
 
 
 def slug(cell: str) -> str:

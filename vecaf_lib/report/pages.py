@@ -42,7 +42,7 @@ SECTIONS = {
     ),
     "variant": (
         "Our variant, part by part",
-        "Test accuracy in percent, multi-run, of self-paced VeCAF with one thing changed at a time",
+        "Test accuracy in percent, multi-run, of self-paced VeCAF with these settings changed",
     ),
 }
 

@@ -5,13 +5,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 import nbformat
 
 from vecaf_lib.errors import BadInput
-from vecaf_lib.files import read_json
 from vecaf_lib.report import pages
 from vecaf_lib.report.claims import read_csv as read_claims
 from vecaf_lib.report.claims_page import claims_page
@@ -22,11 +22,13 @@ from vecaf_lib.report.performance import performance_page
 from vecaf_lib.report.selections_page import selections_page
 from vecaf_lib.report.table4 import table4_markdown
 from vecaf_lib.report.tables import read_csv
+from vecaf_lib.run_files import read_run
 
 TABLES = (
     *("table1", BY_CLASS, "table2", "table3", "table5", "table6", "table7"),
     *("replication", "decisions", "variant"),
 )
+GIVEN = "*Here papermill set these names to their sections of the [settings](../settings.md).*"
 PAPERS = ("table1", "table6", "table7")  # printed beside ours
 THEME = Path(__file__).with_name("theme")
 
@@ -50,19 +52,20 @@ def build(
 ) -> Path:
     """Build the site; the old one is replaced only when the new one is whole.
 
+    Its pages link run files, tables and figures where they lie, so the site moves together with
+    the folders it is made from.
+
     Args:
         profile: name of the profile, shown in the page titles.
         title: heading of the front page.
         banner: plain text at the top of every page: what these numbers are and are not.
         about: MyST paragraphs that open the front page.
-        runs_dir: run files, ``<method>/<run>.json``; linked where they lie, for they are large.
-        tables_dir: ``table1.csv`` and those of ``TABLES`` that there are; copied to ``tables/``.
-        figures_dir: ``figure*.png`` with ``.pdf`` and the caption in ``.txt``; copied to
-            ``figures/``.
-        selections_dir: ``selections.csv`` with figures 3 and 6, if there are any; copied to
-            ``selections/``, its figures to ``figures/``.
-        claims_dir: ``claims.csv``, if there is one; copied to ``claims/``.
-        performance_dir: what the benchmarks of selection left; copied to ``performance/``.
+        runs_dir: run files, ``<method>/<run>.json.gz``.
+        tables_dir: ``table1.csv`` and those of ``TABLES`` that there are.
+        figures_dir: ``figure*.png`` with ``.pdf`` and the caption in ``.txt``.
+        selections_dir: ``selections.csv`` with figures 3 and 6, if there are any.
+        claims_dir: ``claims.csv``, if there is one.
+        performance_dir: what the benchmarks of selection left.
         notebooks_dir: executed notebooks; that of the runs is ``30_runs.ipynb``.
         paper_dir: the paper's ``table1.csv``, ``table6.csv``, ``table7.csv``.
         params: the active params.yaml.
@@ -79,10 +82,7 @@ def build(
     tables = {name: read_csv(tables_dir / f"{name}.csv") for name in there}
     papers = {name: read_paper(paper_dir / f"{name}.csv") for name in PAPERS if name in there}
     drawn = [figures_dir, *([selections_dir] if selections_dir else [])]
-    figures = {
-        path.stem: _caption(path)
-        for path in sorted((p for folder in drawn for p in folder.glob("figure*.png")), key=_stem)
-    }
+    pictures = sorted((p for folder in drawn for p in folder.glob("figure*.png")), key=_stem)
     notebooks = sorted(notebooks_dir.glob("*.ipynb"))
     if not (notebooks_dir / "30_runs.ipynb").is_file():
         raise BadInput(
@@ -91,15 +91,16 @@ def build(
         )
     if "table1" not in tables:
         raise BadInput(f"{tables_dir}/table1.csv is missing; `dvc repro` makes it.")
-    run = read_json(runs_dir / tables["table1"]["runs"].iloc[0].split()[0])
+    run = read_run(runs_dir / tables["table1"]["runs"].iloc[0].split()[0])
 
     with tempfile.TemporaryDirectory() as folder:
         source, made = Path(folder, "source"), Path(folder, "site")
         (source / "notebooks").mkdir(parents=True)
         for path in notebooks:
             _copy_notebook(path, source / "notebooks" / path.name)
-        for place in drawn:
-            shutil.copytree(place, source / "figures", dirs_exist_ok=True)
+        (source / "figures").mkdir()
+        for path in pictures:
+            shutil.copy(path, source / "figures")
         if performance_dir is not None:
             shutil.copytree(performance_dir, source / "performance")
         further = _further_pages(tables_dir, selections_dir, claims_dir, performance_dir)
@@ -109,7 +110,7 @@ def build(
                 about=about,
                 tables=tables,
                 papers=papers,
-                figures=figures,
+                figures={path.stem: _caption(path) for path in pictures},
                 run=run,
                 further=list(further),
             ),
@@ -118,36 +119,31 @@ def build(
             "settings": pages.settings_page(params.read_text(encoding="utf-8"), run),
             "notebooks": pages.notebooks_page(notebooks),
         }
+        places = {"tables/": f"{os.path.relpath(tables_dir, out_dir)}/"}
+        for path in pictures:
+            places[f"figures/{path.stem}."] = os.path.relpath(path.with_suffix(""), out_dir) + "."
         for name, text in texts.items():
+            for called, lies in places.items():
+                text = text.replace(f"(site:{called}", f"(site:{lies}")
             (source / f"{name}.md").write_text(text, encoding="utf-8")
         _sphinx(source, made, Path(folder, "doctrees"), f"VeCAF report, {profile}", banner)
-        for kept, origin in {
-            "tables": tables_dir,
-            "selections": selections_dir,
-            "claims": claims_dir,
-            "performance": performance_dir,
-        }.items():
-            if origin is not None:
-                drawings = ["figure*"] if origin in drawn else []  # they go to figures/
-                shutil.copytree(origin, made / kept, ignore=shutil.ignore_patterns(*drawings))
-        for place in drawn:
-            shutil.copytree(place, made / "figures", dirs_exist_ok=True)
         for spare in (made / ".buildinfo", made / "objects.inv", *made.rglob("*.map")):
             spare.unlink(missing_ok=True)
-        _once(made, "figures")
+        _once(made, pictures, out_dir)
         _replace(made, out_dir)
     return out_dir / "index.html"
 
 
-def _once(made: Path, folder: str) -> None:
-    """Let pages show the figures of ``folder`` from there, in place of Sphinx's copies of them."""
+def _once(made: Path, pictures: Sequence[Path], out_dir: Path) -> None:
+    """Let pages show pictures from where they lie, in place of Sphinx's copies of them."""
     pages = {path: path.read_text(encoding="utf-8") for path in made.glob("*.html")}
-    for figure in (made / folder).glob("*.png"):
-        twin = made / "_images" / figure.name
-        if twin.is_file() and twin.read_bytes() == figure.read_bytes():
+    for picture in pictures:
+        twin = made / "_images" / picture.name
+        if twin.is_file() and twin.read_bytes() == picture.read_bytes():
             twin.unlink()
+            address = os.path.relpath(picture, out_dir)
             for path, text in pages.items():
-                pages[path] = text.replace(f"_images/{figure.name}", f"{folder}/{figure.name}")
+                pages[path] = text.replace(f"_images/{picture.name}", address)
     for path, text in pages.items():
         path.write_text(text, encoding="utf-8")
 
@@ -189,12 +185,19 @@ def _sphinx(source: Path, made: Path, doctrees: Path, title: str, banner: str) -
 
 
 def _copy_notebook(path: Path, target: Path) -> None:
-    """Copy a notebook; one that does not begin with a heading gets its file name as heading."""
+    """Copy a notebook to be shown.
+
+    One that does not begin with a heading gets its file name as heading. The values that papermill
+    gave it are those of the page of settings, which stands for them.
+    """
     notebook = nbformat.read(path, as_version=4)
     texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     if not (texts and texts[0].lstrip().startswith("# ")):
         heading = nbformat.v4.new_markdown_cell(f"# {path.stem}", id="report-heading")
         notebook.cells.insert(0, heading)
+    for place, cell in enumerate(notebook.cells):
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            notebook.cells[place] = nbformat.v4.new_markdown_cell(GIVEN, id="report-given")
     notebook.metadata.setdefault("language_info", {"name": "python"})
     notebook.metadata["language_info"].setdefault("pygments_lexer", "ipython3")
     notebook.metadata.pop("widgets", None)  # their scripts would have to come from elsewhere

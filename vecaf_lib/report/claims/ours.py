@@ -13,11 +13,11 @@ import pandas as pd
 from scipy import stats
 
 from vecaf_lib.errors import BadInput
-from vecaf_lib.files import read_json
 from vecaf_lib.report.claims.paper import Paper
 from vecaf_lib.report.claims.statements import Claim
 from vecaf_lib.report.stats import paired_difference
 from vecaf_lib.report.verdicts import Effect, Expect, Number
+from vecaf_lib.run_files import read_run
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def accuracies(line: pd.Series, runs_dir: Path) -> dict[int, float]:
     """
     found = {}
     for file in str(line["runs"]).split():
-        run = read_json(runs_dir / file)
+        run = read_run(runs_dir / file)
         result = run["result"]
         value = result["test_accuracy"]
         if line.get("domain"):
