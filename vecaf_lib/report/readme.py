@@ -23,7 +23,6 @@ from vecaf_lib.report.grid import accuracy_text, pipe_table, signed
 from vecaf_lib.report.names import (
     BY_CLASS,
     FULL,
-    METHOD_NAMES,
     VARIANT,
     method_name,
     percent,
@@ -53,8 +52,7 @@ def _method(line: pd.Series, suffix: str = "") -> str:
 
 
 def _change(line: pd.Series) -> str:
-    base = line["change"] == "as in Table 1"
-    return _method(line) if base or line["method"] in METHOD_NAMES else line["change"]
+    return _method(line) if line["change"] == "as in Table 1" else line["change"]
 
 
 def _row(line: pd.Series) -> str:
@@ -75,7 +73,7 @@ KINDS = {
     "table7": Kind("fewest_loops", "Table 7", lambda line: f"{line['loops']} loops"),
     "replication": Kind("activeft", "Other seeds", _method),
     "decisions": Kind("vecaf", "VeCAF, decided otherwise", _change),
-    "variant": Kind(VARIANT, "Our self-paced variant, otherwise", _change),
+    "variant": Kind(VARIANT, "Our self-paced variant, otherwise", _method),
 }
 
 
