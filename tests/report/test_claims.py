@@ -11,7 +11,8 @@ import yaml
 
 from vecaf_lib.errors import BadInput
 from vecaf_lib.report import site
-from vecaf_lib.report.claims import COLUMNS, Paper, accuracies, ledger, read_csv, to_csv
+from vecaf_lib.report.behind import behind
+from vecaf_lib.report.claims import COLUMNS, Paper, ledger, read_csv, to_csv
 from vecaf_lib.report.claims_page import claims_page
 from vecaf_lib.report.names import run_file, slug
 from vecaf_lib.report.verdicts import (
@@ -266,22 +267,24 @@ def test_a_difference_is_turned_round_where_the_table_has_it_the_other_way(
     weakest = first[(first["method"] == "activeft") & (first["selection"] == "single")]
     turned = -weakest["minus_activeft_high"].max()
     assert with_files["our_low"] == pytest.approx(turned)
-    assert accuracies(single, tmp_path).keys() == {0, 1, 2}
+    assert behind(single, tmp_path).keys() == {0, 1, 2}
     wrong = single.copy()
     wrong["mean"] += 1
-    with pytest.raises(BadInput, match="not the mean of its run files"):
-        accuracies(wrong, tmp_path)
+    with pytest.raises(BadInput, match="but its run files give"):
+        behind(wrong, tmp_path)
     cea = made(tables, runs_dir=tmp_path).loc["claims/section-4.3/cea-helps-further"]
     both, ods = (tables["table6"].set_index("cell").loc[c] for c in cea["cells"].split())
     assert cea["our_value"] == pytest.approx(both["mean"] - ods["mean"])
 
 
 def test_values_in_a_domain_are_read_from_there(tmp_path: Path) -> None:
-    run = {"run": {"seed": 4}, "result": {"test_accuracy": 9.0, "domains": {"snow": {"mean": 5.0}}}}
+    domains = {"snow": {"mean": 5.0}}
+    result = {"test_accuracy": 9.0, "validation_accuracy": 7.0, "domains": domains}
+    run = {"run": {"seed": 4}, "result": result}
     write_run(tmp_path / "vecaf/a.json.gz", run)
     cell = {"cell": "table3/vecaf/snow/mean", "domain": "snow", "severity": "mean"}
     row = pd.Series(cell | {"mean": 5.0, "runs": "vecaf/a.json.gz"})
-    assert accuracies(row, tmp_path) == {4: 5.0}
+    assert behind(row, tmp_path) == {4: ("vecaf/a.json.gz", 5.0, 7.0)}
 
 
 def batches(full: tuple[float, int], vecaf: tuple[float, int]) -> Tables:

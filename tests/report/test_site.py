@@ -16,7 +16,8 @@ from vecaf_lib.report.figures import choose, figure_1b, figure_4, save
 from vecaf_lib.report.frame import curves, losses
 from vecaf_lib.report.links import external_links
 from vecaf_lib.report.names import run_file, slug
-from vecaf_lib.report.site import _once, build
+from vecaf_lib.report.site import build
+from vecaf_lib.report.site_files import once
 from vecaf_lib.report.tables import to_csv
 from vecaf_lib.run_files import read_run, write_run
 
@@ -241,7 +242,7 @@ def test_pages_show_the_figures_where_they_lie_and_no_copy_is_left(tmp_path: Pat
         (folder / "figure5.png").write_bytes(folder.name.encode())
     page = made / "index.html"
     page.write_text('<img src="_images/figure4.png"><img src="_images/figure5.png">')
-    _once(made, sorted(drawn.iterdir()), tmp_path / "report" / "html")
+    once(made, sorted(drawn.iterdir()), tmp_path / "report" / "html")
     shown = '<img src="../figures/figure4.png"><img src="_images/figure5.png">'
     assert page.read_text() == shown
     assert [path.name for path in (made / "_images").iterdir()] == ["figure5.png"]

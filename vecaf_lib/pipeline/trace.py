@@ -18,8 +18,8 @@ from vecaf_lib.errors import BadInput
 from vecaf_lib.files import sha256_file
 from vecaf_lib.pipeline import cli
 from vecaf_lib.pipeline.store import RunSpec, RunStore
+from vecaf_lib.report.behind import accuracy_of
 from vecaf_lib.report.claims import read_csv as read_ledger
-from vecaf_lib.report.evidence import accuracy_of
 from vecaf_lib.report.tables import read_csv
 from vecaf_lib.run_files import read_run
 

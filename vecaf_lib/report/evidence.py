@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from vecaf_lib.errors import BadInput
+from vecaf_lib.report.behind import Reached, behind
 from vecaf_lib.report.grid import accuracy_text, pipe_table, signed
 from vecaf_lib.report.markdown import REFERENCES
 from vecaf_lib.report.names import BY_CLASS, percent, row_name, slug
-from vecaf_lib.run_files import read_run
 
 TITLES = {
     "table1": "Table 1",
@@ -44,7 +42,7 @@ def evidence_page(tables: Mapping[str, pd.DataFrame], runs_dir: Path, runs_link:
     """
     tables = {name: table[table["n"] > 0] for name, table in tables.items()}
     lines = {line["cell"]: line for table in tables.values() for _, line in table.iterrows()}
-    values = {cell: _values(line, runs_dir) for cell, line in lines.items()}
+    values = {cell: behind(line, runs_dir) for cell, line in lines.items()}
     text = (
         "# Evidence\n\nEvery number of the tables, seed by seed. The run file holds the curve, the "
         "chosen images, the settings, the versions and the checksums of a run; the notebook is "
@@ -58,9 +56,7 @@ def evidence_page(tables: Mapping[str, pd.DataFrame], runs_dir: Path, runs_link:
     return text
 
 
-def _section(
-    line: pd.Series, values: Mapping[str, dict[int, dict[str, float | str]]], runs_link: str
-) -> str:
+def _section(line: pd.Series, values: Mapping[str, Mapping[int, Reached]], runs_link: str) -> str:
     """One cell: heading, anchor, sentence, one row a seed."""
     own = values[line["cell"]]
     others = {
@@ -83,13 +79,11 @@ def _section(
     rows = []
     for seed, run in own.items():
         differences = [
-            signed(float(run["test"]) - float(values[cell][seed]["test"]))
-            if seed in values[cell]
-            else "–"
+            signed(run.test - values[cell][seed].test) if seed in values[cell] else "–"
             for cell in others.values()
         ]
-        link = f"[{Path(str(run['file'])).name}](site:{runs_link}/{run['file']})"
-        rows.append([str(seed), link, f"{run['test']:.2f}", f"{run['validation']:.2f}"])
+        link = f"[{Path(run.file).name}](site:{runs_link}/{run.file})"
+        rows.append([str(seed), link, f"{run.test:.2f}", f"{run.validation:.2f}"])
         rows[-1] += differences
     mean = ["**mean**", "", f"**{accuracy_text(line['mean'], line['standard_error'])}**", ""]
     limits = ["95 % interval", "", "", ""]
@@ -98,31 +92,3 @@ def _section(
         mean.append(f"**{signed(line[f'minus_{name}'])}**")
         limits.append(f"[{low}, {high}]")
     return text + pipe_table(header, [*rows, mean, *([limits] if others else [])], words=2)
-
-
-def accuracy_of(result: Mapping[str, Any], line: pd.Series) -> float:
-    """The run's accuracy on the images, and of the kind, that this cell is about; in percent."""
-    if line.get("domain"):
-        return float(result["domains"][line["domain"]][str(line["severity"])])
-    if str(line["cell"]).startswith(f"{BY_CLASS}/"):
-        return float(result["test"]["mean_class_accuracy"])
-    return float(result["test_accuracy"])
-
-
-def _values(line: pd.Series, runs_dir: Path) -> dict[int, dict[str, float | str]]:
-    """Seed -> accuracies and file, checked against the cell's mean."""
-    found: dict[int, dict[str, float | str]] = {}
-    for file in line["runs"].split():
-        run = read_run(runs_dir / file)
-        found[int(run["run"]["seed"])] = {
-            "file": file,
-            "test": accuracy_of(run["result"], line),
-            "validation": float(run["result"]["validation_accuracy"]),
-        }
-    mean = sum(float(run["test"]) for run in found.values()) / len(found)
-    if abs(mean - line["mean"]) > 1e-3:
-        raise BadInput(
-            f"Cell {line['cell']} says {line['mean']:.4f} but its run files give {mean:.4f}; "
-            "make the tables again with `dvc repro`."
-        )
-    return found

@@ -2,14 +2,8 @@
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Sequence
-from html import escape
 from pathlib import Path
-
-import nbformat
 
 from vecaf_lib.errors import BadInput
 from vecaf_lib.report import pages
@@ -20,6 +14,7 @@ from vecaf_lib.report.names import BY_CLASS
 from vecaf_lib.report.paper import read_paper
 from vecaf_lib.report.performance import performance_page
 from vecaf_lib.report.selections_page import selections_page
+from vecaf_lib.report.site_files import copy_notebook, once, replace, sphinx
 from vecaf_lib.report.table4 import table4_markdown
 from vecaf_lib.report.tables import read_csv
 from vecaf_lib.run_files import read_run
@@ -28,9 +23,7 @@ TABLES = (
     *("table1", BY_CLASS, "table2", "table3", "table5", "table6", "table7"),
     *("replication", "decisions", "variant"),
 )
-GIVEN = "*Here papermill set these names to their sections of the [settings](../settings.md).*"
 PAPERS = ("table1", "table6", "table7")  # printed beside ours
-THEME = Path(__file__).with_name("theme")
 
 
 def build(
@@ -97,7 +90,7 @@ def build(
         source, made = Path(folder, "source"), Path(folder, "site")
         (source / "notebooks").mkdir(parents=True)
         for path in notebooks:
-            _copy_notebook(path, source / "notebooks" / path.name)
+            copy_notebook(path, source / "notebooks" / path.name)
         (source / "figures").mkdir()
         for path in pictures:
             shutil.copy(path, source / "figures")
@@ -126,26 +119,12 @@ def build(
             for called, lies in places.items():
                 text = text.replace(f"(site:{called}", f"(site:{lies}")
             (source / f"{name}.md").write_text(text, encoding="utf-8")
-        _sphinx(source, made, Path(folder, "doctrees"), f"VeCAF report, {profile}", banner)
+        sphinx(source, made, Path(folder, "doctrees"), f"VeCAF report, {profile}", banner)
         for spare in (made / ".buildinfo", made / "objects.inv", *made.rglob("*.map")):
             spare.unlink(missing_ok=True)
-        _once(made, pictures, out_dir)
-        _replace(made, out_dir)
+        once(made, pictures, out_dir)
+        replace(made, out_dir)
     return out_dir / "index.html"
-
-
-def _once(made: Path, pictures: Sequence[Path], out_dir: Path) -> None:
-    """Let pages show pictures from where they lie, in place of Sphinx's copies of them."""
-    pages = {path: path.read_text(encoding="utf-8") for path in made.glob("*.html")}
-    for picture in pictures:
-        twin = made / "_images" / picture.name
-        if twin.is_file() and twin.read_bytes() == picture.read_bytes():
-            twin.unlink()
-            address = os.path.relpath(picture, out_dir)
-            for path, text in pages.items():
-                pages[path] = text.replace(f"_images/{picture.name}", address)
-    for path, text in pages.items():
-        path.write_text(text, encoding="utf-8")
 
 
 def _further_pages(
@@ -172,50 +151,8 @@ def _stem(path: Path) -> str:
     return path.stem
 
 
-def _sphinx(source: Path, made: Path, doctrees: Path, title: str, banner: str) -> None:
-    """Run Sphinx in a process of its own, where a warning is an error."""
-    command = [sys.executable, "-m", "sphinx", "-b", "html", "-q", "-W", "--keep-going"]
-    command += ["-c", str(THEME), "-d", str(doctrees)]
-    command += ["-D", f"html_title={title}", "-D", f"project={title}"]
-    command += ["-D", f"html_theme_options.announcement={escape(banner)}"]
-    command += [str(source), str(made)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TZ": "UTC"})
-    if done.returncode:
-        raise BadInput(f"The report could not be built: {done.stderr.strip()[-2000:]}")
-
-
-def _copy_notebook(path: Path, target: Path) -> None:
-    """Copy a notebook to be shown.
-
-    One that does not begin with a heading gets its file name as heading. The values that papermill
-    gave it are those of the page of settings, which stands for them.
-    """
-    notebook = nbformat.read(path, as_version=4)
-    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
-    if not (texts and texts[0].lstrip().startswith("# ")):
-        heading = nbformat.v4.new_markdown_cell(f"# {path.stem}", id="report-heading")
-        notebook.cells.insert(0, heading)
-    for place, cell in enumerate(notebook.cells):
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            notebook.cells[place] = nbformat.v4.new_markdown_cell(GIVEN, id="report-given")
-    notebook.metadata.setdefault("language_info", {"name": "python"})
-    notebook.metadata["language_info"].setdefault("pygments_lexer", "ipython3")
-    notebook.metadata.pop("widgets", None)  # their scripts would have to come from elsewhere
-    nbformat.write(notebook, target)
-
-
 def _caption(png: Path) -> str:
     text = png.with_suffix(".txt")
     if not text.is_file():
         raise BadInput(f"{text} is missing: it holds the caption of {png.name}; run `dvc repro`.")
     return text.read_text(encoding="utf-8").strip()
-
-
-def _replace(made: Path, out_dir: Path) -> None:
-    """Put the finished site in place of the old one."""
-    out_dir.parent.mkdir(parents=True, exist_ok=True)
-    fresh = out_dir.with_name(f".{out_dir.name}.part")
-    shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(made, fresh)
-    shutil.rmtree(out_dir, ignore_errors=True)
-    fresh.rename(out_dir)

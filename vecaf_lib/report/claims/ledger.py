@@ -10,7 +10,8 @@ import pandas as pd
 
 from vecaf_lib.errors import BadInput
 from vecaf_lib.report import tables as report_tables
-from vecaf_lib.report.claims.ours import Found, Ours
+from vecaf_lib.report.claims.found import Found
+from vecaf_lib.report.claims.ours import Ours
 from vecaf_lib.report.claims.paper import GENERAL, Paper
 from vecaf_lib.report.claims.printed import table_claims
 from vecaf_lib.report.claims.statements import Claim, contradictions, text_claims

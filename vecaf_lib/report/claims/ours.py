@@ -3,34 +3,22 @@
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from scipy import stats
 
 from vecaf_lib.errors import BadInput
+from vecaf_lib.report.behind import behind
+from vecaf_lib.report.claims.batch_ratio import batch_ratios
+from vecaf_lib.report.claims.found import Found
 from vecaf_lib.report.claims.paper import Paper
 from vecaf_lib.report.claims.statements import Claim
 from vecaf_lib.report.stats import paired_difference
-from vecaf_lib.report.verdicts import Effect, Expect, Number
-from vecaf_lib.run_files import read_run
-
-
-@dataclass(frozen=True)
-class Found:
-    """What our tables say to one claim."""
-
-    ours: Number | None = None
-    effects: tuple[Effect, ...] = ()
-    missing: tuple[str, ...] = ()
-    expect: Expect = "higher"
-    up_to: bool = False
-    cells: tuple[tuple[str, ...], ...] = ()  # ids, of each effect or of the number
-    runs: tuple[str, ...] = ()
+from vecaf_lib.report.verdicts import Effect, Number
 
 
 @dataclass
@@ -70,7 +58,9 @@ class Ours:
             if kind == "difference":
                 more = self._differences(spec, sizes)
             elif kind == "ratio_of_batches":
-                more = self._batches(spec, _targets(paper, dataset))
+                more = batch_ratios(
+                    self._table("batches", "target"), spec, _targets(paper, dataset)
+                )
             else:
                 raise BadInput(f"{paper.file}: {claim.id} has the test {kind!r}, which is unknown.")
             found = replace(
@@ -107,7 +97,7 @@ class Ours:
         """
         values, ids = [], []
         for asked in (spec[key] for key in ("first", "second") if key in spec):
-            table = self.tables.get("table4", pd.DataFrame(columns=["variant", "part"]))
+            table = self._table("table4", "variant", "part")
             rows = table[
                 (table["variant"] == asked["variant"]) & table["part"].isin(asked["parts"])
             ]
@@ -117,6 +107,10 @@ class Ours:
             ids += [str(cell) for cell in rows["cell"]]
         value = values[0] if len(values) == 1 else spec.get("times", 1) * values[0] / values[1]
         return Found(Number(value), cells=(tuple(dict.fromkeys(ids)),))
+
+    def _table(self, name: str, *columns: str) -> pd.DataFrame:
+        """A table, or one with these columns and no lines where a profile has none."""
+        return self.tables.get(name, pd.DataFrame(columns=["method", *columns]))
 
     def _differences(self, spec: Mapping[str, Any], sizes: Mapping[str, float]) -> Found:
         """Paired differences between cells."""
@@ -181,81 +175,12 @@ class Ours:
                     return Effect(sign * float(line[name]), low, high, n)
         if self.runs_dir is None:
             return None
-        found = paired_difference(accuracies(one, self.runs_dir), accuracies(other, self.runs_dir))
+        seeds, others = (
+            {seed: run.test for seed, run in behind(line, self.runs_dir).items()}
+            for line in (one, other)
+        )
+        found = paired_difference(seeds, others)
         return Effect(found.mean, found.low, found.high, found.n)
-
-    def _batches(self, spec: Mapping[str, Any], targets: Sequence[float] | None) -> Found:
-        """Quotients of batches to a target accuracy, with an interval on the log scale.
-
-        Runs that never reach the target count with all their batches, a lower bound: good enough
-        on top of the quotient; below, the interval is open. A target that neither method reaches
-        in any run is missing.
-        """
-        table = self.tables.get("batches", pd.DataFrame(columns=["method", "target"]))
-        table = table.assign(target=pd.to_numeric(table["target"]))
-        effects, missing, cells, runs = [], [], [], []
-        for target in sorted(table["target"].unique()) if targets is None else targets:
-            rows = {line["method"]: line for _, line in table[table["target"] == target].iterrows()}
-            for rival in spec["first"]:
-                if absent := [name for name in (rival, spec["second"]) if name not in rows]:
-                    missing += [f"batches/{name}/{target:g}" for name in absent]
-                    continue
-                one, other = rows[rival], rows[spec["second"]]
-                if not (int(one["reached"]) or int(other["reached"])):
-                    missing.append(f"a run that reaches {target:g} %")
-                    continue
-                effects.append(_quotient(one, other))
-                cells.append(tuple(f"batches/{n}/{target:g}" for n in (rival, spec["second"])))
-                runs += [run for line in (one, other) for run in str(line["runs"]).split()]
-        return Found(
-            None,
-            tuple(effects),
-            tuple(dict.fromkeys(missing)),
-            "higher",
-            spec.get("up_to", False),
-            tuple(cells),
-            tuple(dict.fromkeys(runs)),
-        )
-
-
-def accuracies(line: pd.Series, runs_dir: Path) -> dict[int, float]:
-    """Seed -> test accuracy in percent of a cell, from its run files.
-
-    Args:
-        line: a row of one of our tables.
-        runs_dir: the folder of run files.
-
-    Raises:
-        BadInput: a file is missing, or their mean is not the cell's.
-    """
-    found = {}
-    for file in str(line["runs"]).split():
-        run = read_run(runs_dir / file)
-        result = run["result"]
-        value = result["test_accuracy"]
-        if line.get("domain"):
-            value = result["domains"][line["domain"]][str(line["severity"])]
-        found[int(run["run"]["seed"])] = float(value)
-    if not found or abs(sum(found.values()) / len(found) - float(line["mean"])) > 1e-3:
-        raise BadInput(
-            f"Cell {line['cell']} says {line['mean']:.4f}, which is not the mean of its run files; "
-            "make the tables again with `dvc repro`."
-        )
-    return found
-
-
-def _quotient(one: pd.Series, other: pd.Series) -> Effect:
-    """Batches of one method divided by those of another (delta method on the logarithm)."""
-    n = int(min(one["n"], other["n"]))
-    mean = float(one["mean"]) / float(other["mean"])
-    error = math.hypot(*(float(x["standard_error"]) / float(x["mean"]) for x in (one, other)))
-    reach = float(stats.t.ppf(0.975, max(n - 1, 1))) * error
-    low, high = mean * math.exp(-reach), mean * math.exp(reach)
-    if int(one["reached"]) < int(one["n"]):
-        high = math.inf
-    if int(other["reached"]) < int(other["n"]):
-        low = 0.0
-    return Effect(mean, low, high, n, neutral=1.0)
 
 
 def _targets(paper: Paper, dataset: str | None) -> list[float] | None:
