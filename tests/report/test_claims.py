@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from vecaf_lib.errors import BadInput
-from vecaf_lib.report import site
+from vecaf_lib.report import site_files
 from vecaf_lib.report.behind import behind
 from vecaf_lib.report.claims import COLUMNS, Paper, ledger, read_csv, to_csv
 from vecaf_lib.report.claims_page import claims_page
@@ -370,7 +370,7 @@ def test_the_page_builds(tables: Tables, tmp_path: Path) -> None:
     pages = {"index": index, "evidence": f"# Evidence\n{evidence}", "claims": claims_page(found)}
     for name, text in pages.items():
         (source / f"{name}.md").write_text(text, encoding="utf-8")
-    site._sphinx(source, tmp_path / "made", tmp_path / "trees", "Test", "banner")
+    site_files.sphinx(source, tmp_path / "made", tmp_path / "trees", "Test", "banner")
     html = (tmp_path / "made" / "claims.html").read_text(encoding="utf-8")
     for id in found["id"]:
         assert f'id="{slug(id)}"' in html
