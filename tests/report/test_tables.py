@@ -59,6 +59,8 @@ def test_a_method_may_have_fewer_seeds(
     }
     assert table.loc["table1/vecaf/multi/r5", "minus_activeft"] == pytest.approx(9.5)  # 10, 9
     assert seeds_of(table.reset_index()) == "n = 3 seeds (VeCAF 2)"
+    few = pd.DataFrame({"method": ["vecaf", "paced_fresh", "paced_alone"], "n": [5, 3, 3]})
+    assert seeds_of(few) == "n = 3 seeds (VeCAF 5)"
     with pytest.raises(BadInput, match=r"vecaf/multi-r5-l3-s1\.json"):
         table1(frame(runs[:1] + runs[2:]), seeds=[0, 1, 2], **setting)
 

@@ -143,14 +143,14 @@ def _what(table: pd.DataFrame, unit: str) -> str:
 
 
 def seeds_of(table: pd.DataFrame) -> str:
-    """``n = 5 seeds``, and which rows have fewer: ``n = 5 seeds (LearnLoss and Top-K loss 3)``."""
-    most = int(table["n"].max())
-    fewer = table[(table["n"] < most) & (table["n"] > 0)]
+    """``n = 5 seeds``, and which rows have others: ``n = 5 seeds (LearnLoss and Top-K loss 3)``."""
+    rows = table[table["n"] > 0]
+    usual = int(rows["n"].mode().max())
     told = [
         f"{join(list(dict.fromkeys(map(method_name, part['method']))))} {n:g}"
-        for n, part in fewer.groupby("n")
+        for n, part in rows[rows["n"] != usual].groupby("n")
     ]
-    return f"n = {most} seeds" + (f" ({'; '.join(told)})" if told else "")
+    return f"n = {usual} seeds" + (f" ({'; '.join(told)})" if told else "")
 
 
 def _papers_own(name: str, paper: pd.DataFrame) -> str:
