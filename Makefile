@@ -3,52 +3,48 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 PROFILE ?= smoke
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro test lab profile check fetch search trace verify bench bench-quick lint format lock
+.PHONY: help env repro test lab profile check fetch search trace verify site bench bench-quick lint format lock
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@awk -F ':.*## ' '/^## /{print "\n" substr($$0, 4)} /^[a-z-]+:.*## /{printf "  %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@if [ -x $(BIN)/python ]; then echo; $(BIN)/python tests/counts.py; fi
 
-env: $(VENV)/.installed  ## the virtual environment, from requirements.lock
+## Reproduce
+repro: env  ## every run, table, figure and page of the active profile; smoke: 8 minutes on two cores
+	@$(BIN)/dvc repro
+	@name=$$(tr -d '"' < data/generated/settings/profile.json); \
+	echo "The report: $(CURDIR)/reports/$$name/README.md"; \
+	echo "As pages:   $(CURDIR)/data/generated/site/$$name/index.html"
 
-$(VENV)/.installed: requirements.lock requirements-nodeps.lock pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; the project needs Python 3.11 (or: make PYTHON=/path/to/python3.11 ...)" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "$(PYTHON) is not Python 3.11, for which requirements.lock was made" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-nodeps.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
-	touch $@
-
-repro: env  ## regenerate every run, table and figure of the active profile, and the report
-	$(BIN)/dvc repro
-	@echo "The report: $(abspath reports)/$$(sed -n 's/^profile: *//p' params.yaml)/html/index.html"
-
-test: env  ## the tests
-	$(BIN)/python -m pytest
-
-lab: env  ## JupyterLab, opened at the interactive notebook
+lab: env  ## JupyterLab, opened at the interactive notebook; every notebook runs by hand
 	$(BIN)/jupyter lab notebooks/00_explore.ipynb
 
-profile: env  ## make PROFILE the active one: make profile PROFILE=smoke
-	$(BIN)/python -m vecaf_lib.pipeline.profile $(PROFILE)
+site: env  ## the pages of the active profile again, in seconds
+	@$(BIN)/vecaf site data/generated/site/{profile}
 
-check: env  ## is all at hand that PROFILE needs: make check PROFILE=cifar10-cpu
-	$(BIN)/python -m vecaf_lib.pipeline.check $(PROFILE)
+## Another profile
+profile: env  ## make PROFILE the active one: make profile PROFILE=cifar10-cpu
+	@$(BIN)/vecaf profile $(PROFILE) && echo "params.yaml is now profile $(PROFILE)"
+
+check: env  ## is all at hand that PROFILE needs, in seconds
+	@$(BIN)/vecaf check $(PROFILE)
 
 fetch: env  ## fetch and verify what PROFILE needs, or the images of DATASET=caltech101 alone
-	env -u HF_HUB_OFFLINE -u TRANSFORMERS_OFFLINE $(BIN)/python -m $(if $(DATASET),vecaf_lib.datasets.fetch $(DATASET),vecaf_lib.pipeline.fetch $(PROFILE))
+	@env -u HF_HUB_OFFLINE -u TRANSFORMERS_OFFLINE $(BIN)/vecaf fetch $(if $(DATASET),--dataset $(DATASET),$(PROFILE))
 
-search: env  ## try the settings of profiles/search/PROFILE.yaml on the validation split
-	$(BIN)/python -m vecaf_lib.pipeline.search $(PROFILE) $(ROUNDS)
+search: env  ## try the settings of profiles/search/PROFILE.yaml on the validation split; hours
+	@$(BIN)/vecaf search $(PROFILE) $(ROUNDS)
 
-trace: env  ## where a number comes from: make trace ID=table1/vecaf/multi/r5
-	$(BIN)/python -m vecaf_lib.pipeline.trace $(ID)
+## Audit and measure
+trace: env  ## where it comes from, in seconds: make trace ID=table1/vecaf/multi/r5
+	@$(BIN)/vecaf trace $(ID)
 
-verify: env  ## regenerate a table in a scratch folder and compare: make verify TABLE=table6
-	$(BIN)/python -m vecaf_lib.pipeline.verify $(TABLE)
+verify: env  ## make a table again in a scratch folder and compare: make verify TABLE=table6
+	@$(BIN)/vecaf verify $(TABLE)
 
 bench: env  ## selection beside plain autograd and at the size of ImageNet; an hour, two idle cores
 	$(BIN)/python benchmarks/selection_engine.py
@@ -57,7 +53,23 @@ bench: env  ## selection beside plain autograd and at the size of ImageNet; an h
 bench-quick: env  ## the first three rows of bench, in one to two minutes
 	$(BIN)/python benchmarks/selection_engine.py --quick
 
-lint: env  ## ruff, formatting, types, notebooks without outputs
+## Develop
+env: $(VENV)/.installed  ## the virtual environment, from requirements.lock; 3 minutes
+
+$(VENV)/.installed: requirements.lock requirements-nodeps.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; the project needs Python 3.11 (or: make PYTHON=/path/to/python3.11 ...)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "$(PYTHON) is not Python 3.11, for which requirements.lock was made" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make a virtual environment; install the package python3.11-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -r requirements.lock
+	$(PIP) --no-deps -r requirements-nodeps.lock
+	$(PIP) --no-deps --editable .
+	touch $@
+
+test: env  ## the tests; 5 minutes on two cores
+	$(BIN)/python -m pytest
+
+lint: env  ## ruff, formatting, types, notebooks without outputs; a minute
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -75,4 +87,3 @@ lock: pyproject.toml  ## resolve pyproject.toml anew into requirements.lock (in 
 	  .venv-lock/bin/pip freeze --exclude vecaf | sed -E 's/^(torch==[0-9.]+)[+]cpu$$/\1/'; } > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 	rm -rf .venv-lock
-

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from sklearn.decomposition import PCA
 
-import vecaf_lib.encoders  # noqa: F401 (timm can be imported after it)
-from vecaf_lib.datasets import load
-from vecaf_lib.encoders.vision import PVM, load_backbone
-from vecaf_lib.evaluation import look
+import vecaf_lib.models  # noqa: F401 (timm can be imported after it)
+from vecaf_lib.data.load import load
+from vecaf_lib.evaluation import embed_pool as look
+from vecaf_lib.models.vision import PVM, load_backbone
 from vecaf_lib.seeding import generator
 
 PLACE = Path("data/generated/benchmarks/cifar10.npz")

@@ -22,10 +22,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from vecaf_lib.datasets.file_images import FileImages
-from vecaf_lib.distribution import use_device
-from vecaf_lib.encoders.extract import extract
-from vecaf_lib.encoders.vision import PVM, load_backbone
+from vecaf_lib.data.images import FileImages
+from vecaf_lib.devices import use_device
+from vecaf_lib.models.extract import extract
+from vecaf_lib.models.vision import PVM, load_backbone
 
 MODEL = "tf_efficientnet_lite0"
 

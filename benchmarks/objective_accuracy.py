@@ -18,9 +18,9 @@ from selection_engine import K, value
 from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import normalize
 
-from vecaf_lib.centroids import select
-from vecaf_lib.centroids.target import loss_distribution
-from vecaf_lib.probe import linear_probe_losses
+from vecaf_lib.evaluation import linear_probe_losses
+from vecaf_lib.large_pool import select
+from vecaf_lib.objective import loss_distribution
 from vecaf_lib.seeding import generator
 from vecaf_lib.selection import Pool, ods
 
@@ -58,7 +58,7 @@ def main() -> None:
                 chosen = ods.select(pool, K, generator=g, **plan).numpy()
                 reached.append(record["objective"])
             else:
-                chosen = select(e, K, losses, generator=g, steps=ENGINE[name], record=record)
+                chosen = select(e, K, losses, generator=g, iterations=ENGINE[name], record=record)
                 reached.append(float(value(e, p, torch.from_numpy(record["centroids"]))))
             found.append(accuracy(chosen))
         line = {

@@ -28,13 +28,13 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vecaf_lib.centroids import select
-from vecaf_lib.centroids.target import loss_distribution
 from vecaf_lib.errors import BadInput
-from vecaf_lib.probe import linear_probe_losses
+from vecaf_lib.evaluation import linear_probe_losses
+from vecaf_lib.large_pool import select
+from vecaf_lib.objective import loss_distribution
 from vecaf_lib.seeding import generator
 from vecaf_lib.selection import Pool, ods
-from vecaf_lib.selection._centroids import start
+from vecaf_lib.selection.descent import start
 
 N, D, K, TAU, STEPS = 50_000, 384, 500, 0.07, 300
 CLUSTERS, NOISE = 100, 0.8
@@ -113,7 +113,7 @@ def rows_1(quick: bool) -> list[dict[str, object]]:
     ours = float(value(e, p, torch.from_numpy(record["centroids"])))
     gap = 100 * (ours - reached) / abs(reached)
     told = f"{slow:.0f} s / {fast:.2f} s; objective {reached:.4f} / {ours:.4f} ({gap:+.2f} %)"
-    return [_row("time, dense / engine", slow / fast, ">= 20", told)]
+    return [_row("time, dense / engine", slow / fast, "at least 20", told)]
 
 
 def rows_2() -> list[dict[str, object]]:
@@ -124,13 +124,15 @@ def rows_2() -> list[dict[str, object]]:
         told = subprocess.run(command, check=True, capture_output=True, text=True)
         found[way] = float(told.stdout.split()[-1])
     told = f"{found['dense']:.0f} MiB / {found['engine']:.0f} MiB"
-    return [_row("peak memory, dense / engine", found["dense"] / found["engine"], ">= 10", told)]
+    return [
+        _row("peak memory, dense / engine", found["dense"] / found["engine"], "at least 10", told)
+    ]
 
 
 def memory(way: str) -> None:
     """Print the MiB that one way needs above embeddings that lie in memory."""
     e, losses = clustered(N, D, CLUSTERS)
-    select(e[:2000], 20, losses[:2000], steps=2)  # libraries' own buffers
+    select(e[:2000], 20, losses[:2000], iterations=2)  # libraries' own buffers
     dense(e[:2000], losses[:2000], 1)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
     before = _peak()
@@ -167,7 +169,7 @@ def rows_3(quick: bool) -> list[dict[str, object]]:
             f"{way} {np.mean(found):.2f} %" for way, found in accuracies.items()
         )
         measure = f"CIFAR-10 accuracy {name}, engine - exact, n = {n}"
-        rows.append(_row(measure, difference.mean(), ">= -SE", told))
+        rows.append(_row(measure, difference.mean(), "at least −SE", told))
     return rows
 
 

@@ -22,15 +22,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 
-from vecaf_lib.centroids import select
-from vecaf_lib.centroids.products import BLOCK, code, scores
-from vecaf_lib.report.figures import save
-from vecaf_lib.report.performance import GROWTH, LINES, growing, growth_figure, read_lines
+from vecaf_lib.large_pool import select
+from vecaf_lib.large_pool.products import BLOCK, code, scores
+from vecaf_lib.results.compare import save
 
-PLACE = Path("reports/performance") / LINES
+PLACE = Path("reports/performance/selection.jsonl")
 N, D, CLUSTERS = 1_281_167, 768, 5_000
 SIZES = (10_000, 40_000, 160_000, 640_000, N)
 ENSEMBLE = 5
@@ -118,6 +119,36 @@ def run(measurement: str, size: int, budget: int, ensemble: int = 1) -> None:
     print(json.dumps(line), flush=True)
 
 
+def show(lines: pd.DataFrame) -> None:
+    """The latest line of each kind as ``scale.csv``, and the two series of growth as a figure."""
+    lines = lines.drop_duplicates(["measurement", "n", "k", "ensemble"], keep="last")
+    lines["one_pass_seconds"] = 2e-9 * lines["n"] * lines["k"] * lines["d"] / lines["gflops"]
+    columns = ["n", "k", "ensemble", "seconds", "one_pass_seconds", "peak_gib", "commit"]
+    table = lines[["measurement", *columns]].rename(columns={"ensemble": "members"})
+    table = table.round({"one_pass_seconds": 2})
+    table.to_csv(PLACE.with_name("scale.csv"), index=False, lineterminator="\n")
+    print(table.to_string(index=False))
+    plt.style.use(Path(__file__).parents[1] / "notebooks" / "figures.mplstyle")
+    figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.4), sharey=True)
+    for panel, share in zip(axes, ("K = 1,000", "K = 1 %"), strict=True):
+        kinds = [
+            f"growth, {share}",
+            *(["member"] if share.endswith("%") else []),
+        ]  # the largest pool
+        part = lines[lines["measurement"].isin(kinds)].sort_values("n")
+        for column, style, name in (
+            ("seconds", "o-", "selection"),
+            ("one_pass_seconds", "s--", "one pass"),
+        ):
+            exponent = np.polyfit(np.log(part["n"]), np.log(part[column]), 1)[0]
+            panel.loglog(part["n"], part[column], style, label=f"{name}, N$^{{{exponent:.2f}}}$")
+        panel.set_title(share, loc="left")
+        panel.set_xlabel("N, samples")
+        panel.legend()
+    axes[0].set_ylabel("seconds")
+    save(figure, PLACE.with_name("growth"), "Seconds of a complete selection, and of one pass.")
+
+
 def main() -> None:
     """Measure what is named."""
     arguments = argparse.ArgumentParser(description=__doc__)
@@ -136,10 +167,7 @@ def main() -> None:
                 run("growth, K = 1 %", size, size // 100)
     if "ensemble" in given.what:
         run("ensemble", N, N // 100, ENSEMBLE)
-    lines = read_lines(PLACE)
-    print(lines.to_string(index=False))
-    if growing(lines):
-        save(growth_figure(lines), PLACE.with_name(GROWTH))
+    show(pd.DataFrame(map(json.loads, PLACE.read_text().splitlines())))
 
 
 if __name__ == "__main__":

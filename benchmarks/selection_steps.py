@@ -13,10 +13,10 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from vecaf_lib.datasets import load
-from vecaf_lib.encoders.vision import PVM, load_backbone
-from vecaf_lib.evaluation import look
-from vecaf_lib.probe import linear_probe_losses
+from vecaf_lib.data.load import load
+from vecaf_lib.evaluation import embed_pool as look
+from vecaf_lib.evaluation import linear_probe_losses
+from vecaf_lib.models.vision import PVM, load_backbone
 from vecaf_lib.seeding import generator
 from vecaf_lib.selection import Pool, activeft, ods
 

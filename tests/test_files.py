@@ -1,106 +1,128 @@
-"""Files are whole or absent, also where the disk is full."""
+"""Files are whole or absent, also where the disk is full or a process is killed."""
 
+import errno
+import gzip
 import os
-import shutil
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from vecaf_lib import files
 from vecaf_lib.errors import BadInput
-from vecaf_lib.files import atomic_write, read_json, sha256_json, write_json
+from vecaf_lib.files import (
+    Parts,
+    atomic_write,
+    disk_room,
+    read_json,
+    read_run,
+    sha256_file,
+    sha256_json,
+    write_json,
+    write_run,
+)
 
 ROOT = Path(__file__).parents[1]
 
-# Mounts 64 KiB of memory as a disk, stores one file, then tries another that is too large.
-FULL_DISK = """
-import subprocess, sys
-from pathlib import Path
-from vecaf_lib.errors import BadInput
-from vecaf_lib.files import atomic_write
-disk = Path(sys.argv[1])
-mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-if subprocess.run(mount, stderr=subprocess.DEVNULL).returncode:
-    sys.exit(77)
-try:
-    atomic_write(disk / "finished.json", b"kept")
-    atomic_write(disk / "large.json", b"old")
-    try:
-        atomic_write(disk / "large.json", b"x" * 200_000)
-        print("it was written")
-    except BadInput as error:
-        print(error)
-    print(sorted(path.name for path in disk.iterdir()))
-    print((disk / "finished.json").read_text(), (disk / "large.json").read_text())
-finally:
-    subprocess.run(["umount", str(disk)], check=True)
-"""
 
-
-def test_a_write_replaces_the_whole_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.EIO, OSError), (errno.ENOSPC, BadInput)], ids=["unplugged", "full"]
+)
+def test_a_write_replaces_the_whole_file_or_keeps_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
+) -> None:
     path = tmp_path / "new folder" / "file.bin"
     atomic_write(path, b"first, which is longer")
     atomic_write(path, b"second")
-    assert path.read_bytes() == b"second"
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file.bin"
-    atomic_write(path, b"old")
 
     def crash(*_: object) -> None:
-        raise OSError("unplugged")
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(os, "replace", crash)
-    with pytest.raises(OSError, match="unplugged"):
-        atomic_write(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_full_disk_gives_one_sentence_and_loses_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", FULL_DISK, str(tmp_path)]
-    attempts = [command] if os.geteuid() == 0 else []
-    if shutil.which("unshare"):
-        attempts.append(["unshare", "-Urm", *command])
-    for attempt in attempts:
-        done = subprocess.run(attempt, capture_output=True, text=True, cwd=ROOT, check=False)
-        if done.returncode == 0:
-            sentence, names, contents = done.stdout.splitlines()
-            assert sentence.startswith(f"No room left on the disk that holds {tmp_path}")
-            assert names == "['finished.json', 'large.json']"  # no part of the failed write
-            assert contents == "kept old"
-            return
-        assert done.returncode == 77 or "unshare" in done.stderr, done.stderr
-    pytest.skip("neither mount nor unshare is permitted here, so no disk can be filled")
+    monkeypatch.setattr(os, "fsync", crash)
+    with pytest.raises(kind, match=re.escape(str(path)) if kind is BadInput else "error"):
+        atomic_write(path, b"third")
+    assert path.read_bytes() == b"second"
+    assert list(path.parent.iterdir()) == [path]
+    room = disk_room(tmp_path / "other folder" / "file", 10**18)
+    with pytest.raises(BadInput, match=r"No room left .*needs 1,000,\S* bytes"), room:
+        raise AssertionError("nothing is written")
 
 
-def test_json_is_canonical_and_refuses_nan(tmp_path: Path) -> None:
-    write_json(tmp_path / "a.json", {"b": 1, "a": "é"})
-    write_json(tmp_path / "b.json", {"a": "é", "b": 1})
-    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
-    assert read_json(tmp_path / "a.json") == {"a": "é", "b": 1}
+@pytest.mark.parametrize(
+    ("write", "read"), [(write_json, read_json), (write_run, read_run)], ids=["json", "run"]
+)
+def test_equal_content_is_equal_bytes(
+    tmp_path: Path, write: Callable[..., None], read: Callable[..., Any]
+) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    write(one, {"b": [1], "a": "é"})
+    write(other, {"a": "é", "b": [1]})
+    assert one.read_bytes() == other.read_bytes()
+    assert read(one) == {"a": "é", "b": [1]}
     assert sha256_json({"b": 1, "a": 2}) == sha256_json({"a": 2, "b": 1})
     with pytest.raises(ValueError, match="JSON compliant"):
-        write_json(tmp_path / "a.json", float("nan"))
+        write(one, float("nan"))
+    content = {"ids": ["a, \n [b", "c] {\\n "], "rows": [[1, 2.5], [None, True]], "none": []}
+    write(one, content)
+    assert read(one) == content
+    if write is write_json:  # lists of plain values take one line
+        assert "  [1, 2.5]," in one.read_text().splitlines()
 
 
-@pytest.mark.parametrize("content", [None, b'{"half": ', b"\xff\xfe"])
-def test_unreadable_json_names_the_file(tmp_path: Path, content: bytes | None) -> None:
-    path = tmp_path / "run.json"
+@pytest.mark.parametrize(
+    "content",
+    [None, b'{"half": ', b"\xff\xfe", gzip.compress(b"{}", mtime=0)[:-9]],
+    ids=["absent", "half", "no text", "cut gzip"],
+)
+def test_what_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "run.json.gz"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(BadInput, match=r"run\.json is .*dvc repro"):
-        read_json(path)
+    for read in (read_json, read_run):
+        with pytest.raises(BadInput, match=r"run\.json\.gz is .*dvc repro"):
+            read(path)
 
 
-def test_lists_of_plain_values_take_one_line_and_are_read_back(tmp_path: Path) -> None:
-    content = {"ids": ["a, \n [b", "c] {\\n "], "rows": [[1, 2.5], [None, True]], "none": []}
-    content |= {"dicts": [{"deep": ["x", "y"]}, {}]}
-    write_json(tmp_path / "a.json", content)
-    assert read_json(tmp_path / "a.json") == content
-    lines = (tmp_path / "a.json").read_text().splitlines()
-    assert "  [1, 2.5]," in lines
-    assert '   "deep": ["x", "y"]' in lines
+def test_a_checksum_is_computed_once_and_follows_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, digested, real = tmp_path / "f", [], files.hashlib.file_digest
+    monkeypatch.setattr(files.hashlib, "file_digest", lambda *a: digested.append(a) or real(*a))
+    digests = []
+    for content in (b"one", b"three"):
+        path.write_bytes(content)
+        digests += [sha256_file(path), sha256_file(path)]
+    assert len(set(digests)) == len(digested) == 2
+
+
+def test_parts_are_kept_by_name_and_by_what_they_depend_on(tmp_path: Path) -> None:
+    parts = Parts(tmp_path / "parts", {"model": "a"})
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    parts.save("0", array)
+    parts.save("1", ["größe", ""])
+    again = Parts(tmp_path / "parts", {"model": "a"})
+    assert [name in again for name in ("0", "1", "2")] == [True, True, False]
+    assert np.array_equal(again.load("0"), array)
+    assert again.load("0").dtype == array.dtype
+    assert again.load("1") == ["größe", ""]
+    with pytest.raises(BadInput, match=r"2\.json is missing"):
+        again.load("2")
+    other = Parts(tmp_path / "parts", {"model": "b"})
+    assert "0" not in other
+    assert "0" not in parts  # removed: nobody asks for them any more
+    other.save("0", array)
+    next(tmp_path.rglob("0.npy")).write_bytes(b"cut")
+    with pytest.raises(BadInput, match=r"0\.npy is not readable"):
+        other.load("0")
+    other.clear()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reading_files_needs_neither_torch_nor_numpy() -> None:
+    program = "import sys, vecaf_lib.files; sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0

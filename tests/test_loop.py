@@ -1,27 +1,25 @@
 """Algorithm 1 as a whole, on a small model: pairing, label honesty, repeatability, the record."""
 
-import vecaf_lib.encoders  # noqa: F401 (timm can be imported after it)
-
-# isort: split
 import functools
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
-import timm
+import small
 import torch
 from torch import Tensor
 
 from vecaf_lib import loop as loop_module
 from vecaf_lib import training
-from vecaf_lib.cea import Augmentation
-from vecaf_lib.datasets import ImageSet
-from vecaf_lib.encoders.vision import PVM
+from vecaf_lib.cea import Augmentation, OfficialAugmentation
+from vecaf_lib.data.images import ImageSet
 from vecaf_lib.errors import BadInput
 from vecaf_lib.evaluation import measure
 from vecaf_lib.loop import active_finetuning
+from vecaf_lib.models.vision import PVM
 from vecaf_lib.observation import Observation, describe
-from vecaf_lib.official import OfficialAugmentation
 from vecaf_lib.seeding import generator
 from vecaf_lib.selection import Pool, load, names
 from vecaf_lib.training import Recipe
@@ -48,10 +46,7 @@ RECIPE = Recipe(steps=STEPS, batch_size=4, learning_rate=0.05, evaluate_every=3,
 
 
 def make_pvm(seed: int) -> PVM:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        backbone = timm.create_model("test_resnet", pretrained=False)
-    return PVM(backbone, len(CLASSES), generator=generator(seed, "initialisation"))
+    return small.make_pvm(seed=seed, classes=len(CLASSES))
 
 
 def make_images(size: int, name: str, seed: int = 0) -> ImageSet:
@@ -68,40 +63,48 @@ TRAIN, VALIDATION, TEST = (
 TEXT = torch.randn(POOL, 5, generator=torch.Generator().manual_seed(9))
 
 
-def relabelled(data: ImageSet, labels: Tensor) -> ImageSet:
-    return ImageSet(data.images, labels, data.ids, data.class_names)
-
-
 def run(
     method: str = "random",
     *,
     seed: int = 0,
     train: ImageSet = TRAIN,
     pvm: PVM | None = None,
-    cea: bool = False,
+    cea: bool | Augmentation = False,
+    select: Callable[..., Tensor] | None = None,
     **others: Any,
 ) -> dict[str, Any]:
     module = load(method)
     values: dict[str, Any] = {"budget": BUDGET, "loops": LOOPS, "multi_run": True, "recipe": RECIPE}
     pvm = pvm or make_pvm(seed)
-    companion = getattr(module, "COMPANION", None)
+    predictor = getattr(module, "LOSS_PREDICTOR", None)
     return active_finetuning(
         pvm,
         train,
         VALIDATION,
         TEST,
-        select=functools.partial(module.select, **OPTIONS.get(method, {})),
+        select=select or functools.partial(module.select, **OPTIONS.get(method, {})),
         needs=module.NEEDS,
-        cea=Augmentation(TEXT, seed=seed, eta=1.0) if cea else None,
+        cea=Augmentation(TEXT, seed=seed, eta=1.0) if cea is True else cea or None,
         seed=seed,
-        predictor=companion and companion(pvm, generator(seed, "companion")),
+        loss_predictor=predictor and predictor(pvm, generator(seed, "companion")),
         cold_start=getattr(module, "COLD_START", False),
         **values | others,
     )
 
 
+def spied(method: str, pools: list[Pool]) -> Callable[..., Tensor]:
+    """The method's ``select``, which keeps the pools that it is given."""
+
+    def select(pool: Pool, *rest: Any, **others: Any) -> Tensor:
+        pools.append(pool)
+        selection: Tensor = load(method).select(pool, *rest, **OPTIONS[method], **others)
+        return selection
+
+    return select
+
+
 def chosen(result: dict[str, Any]) -> list[list[str]]:
-    return [told["chosen"] for told in result["loops"]]
+    return [record["chosen"] for record in result["loops"]]
 
 
 @pytest.mark.parametrize("method", sorted(OPTIONS))
@@ -116,19 +119,19 @@ def test_the_record_of_a_run(method: str, cea: bool) -> None:
     assert result["validation_accuracy"] == result["curve"][-1]["validation_accuracy"]
     assert result["validation_accuracy"] == measure(pvm, VALIDATION)["accuracy"]  # of the last step
     assert result["test_accuracy"] == measure(pvm, TEST)["accuracy"]
-    assert [told["loop"] for told in result["loops"]] == [1, 2, 3]
+    assert [record["loop"] for record in result["loops"]] == [1, 2, 3]
     label_of = dict(zip(TRAIN.ids, TRAIN.labels.tolist(), strict=True))
-    for told in result["loops"]:
-        assert len(set(told["chosen"])) == len(told["chosen"]) == BUDGET
-        assert told["labels_chosen"] == [label_of[name] for name in told["chosen"]]
-        assert (told["cea"] is not None) == cea
+    for record in result["loops"]:
+        assert len(set(record["chosen"])) == len(record["chosen"]) == BUDGET
+        assert record["labels_chosen"] == [label_of[name] for name in record["chosen"]]
+        assert (record["cea"] is not None) == cea
         if cea:
-            assert told["cea"]["relative_move"] > 0
+            assert record["cea"]["relative_move"] > 0
     needs = load(method).NEEDS
-    sources = [told["losses_from"] for told in result["loops"]]
+    sources = [record["losses_from"] for record in result["loops"]]
     expected = ["uniform", "classifier", "classifier"] if "losses" in needs else [None] * 3
     assert sources == expected
-    pool_losses = [told["mean_pool_loss"] for told in result["loops"]]
+    pool_losses = [record["mean_pool_loss"] for record in result["loops"]]
     assert [loss is None for loss in pool_losses] == [source != "classifier" for source in expected]
 
 
@@ -139,18 +142,14 @@ def test_same_seed_same_result_other_seed_another(method: str) -> None:
     assert run(method, cea=True, seed=1) != first
 
 
-def test_selection_is_fresh_in_every_loop_or_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    module = load("random")
-    select = module.select
-    monkeypatch.setattr(module, "select", lambda *a, **k: calls.append(1) or select(*a, **k))
-    several = chosen(run(multi_run=True))
-    assert len(calls) == 3
+def test_selection_is_fresh_in_every_loop_or_made_once() -> None:
+    pools: list[Pool] = []
+    several = chosen(run(select=spied("random", pools)))
+    assert len(pools) == 3
     assert several[0] != several[1] != several[2]
-    calls.clear()
-    once = chosen(run(multi_run=False))
-    assert len(calls) == 1
-    assert once == [several[0]] * 3  # the first selection, of the same stream
+    once = chosen(run(multi_run=False, select=spied("random", pools)))
+    assert len(pools) == 3 + 1
+    assert once == [several[0]] * 3  # the set of the first loop, of the same stream
 
 
 def test_accumulating_keeps_what_was_chosen() -> None:
@@ -161,125 +160,100 @@ def test_accumulating_keeps_what_was_chosen() -> None:
     assert all(len(set(names)) == len(names) for names in kept)
 
 
-def test_loops_share_the_steps_and_each_trains_on_its_own_choice(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    trained = []
-    finetune = loop_module.Finetuner.finetune
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Loop, ids and number of steps of each call of ``finetune``."""
+    calls: list[Any] = []
+    finetune = training.Finetuner.finetune
 
     def spy(self: Any, data: ImageSet, *rest: Any, loop: int, **others: Any) -> None:
         before = len(self.train_loss)
         finetune(self, data, *rest, loop=loop, **others)
-        trained.append((loop, data.ids, len(self.train_loss) - before))
+        calls.append((loop, data.ids, len(self.train_loss) - before))
 
-    monkeypatch.setattr(loop_module.Finetuner, "finetune", spy)
+    monkeypatch.setattr(training.Finetuner, "finetune", spy)
+    return calls
+
+
+def test_loops_share_the_steps_and_each_trains_on_its_own_choice(trained: list[Any]) -> None:
     result = run()
     assert [(loop, list(ids)) for loop, ids, _ in trained] == list(enumerate(chosen(result)))
     assert [steps for *_, steps in trained] == [2, 2, 3]
 
 
-def test_the_test_split_is_looked_at_once_and_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked = []
+def test_the_test_split_is_measured_once_and_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = []
     measure = loop_module.measure
 
     def spy(pvm: PVM, data: ImageSet, *objective: Any) -> dict[str, float]:
-        looked.append(data.ids[0])
+        measured.append(data.ids[0])
         return measure(pvm, data, *objective)
 
     monkeypatch.setattr(loop_module, "measure", spy)
     monkeypatch.setattr(training, "measure", spy)
     run()
-    assert looked == ["validation-0"] * 3 + ["test-0"]
-
-
-def test_seeds_are_paired_across_methods() -> None:
-    """One seed: one first classifier, and one order of batches for all methods alike."""
-    starts: dict[tuple[str, int], Tensor] = {}
-    for method in OPTIONS:
-        for seed in (0, 1):
-            pvm = make_pvm(seed)
-            starts[method, seed] = pvm.classifier.weight.detach().clone()
-            run(method, pvm=pvm, seed=seed)
-            assert not torch.equal(starts[method, seed], pvm.classifier.weight)
-    for method in OPTIONS:
-        assert torch.equal(starts[method, 0], starts["random", 0])
-        assert not torch.equal(starts[method, 0], starts["random", 1])
+    assert measured == ["validation-0"] * 3 + ["test-0"]
 
 
 def test_more_draws_in_selection_leave_order_and_augmentation_as_they_were(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    same = torch.arange(BUDGET)
-    seen: list[list[Any]] = []
-    show = training.show
+    batches: list[list[Any]] = []
+    augmented = training.augmented
 
-    def spied(*a: Any, **k: Any) -> Any:
-        for at, images in show(*a, **k):
-            seen[-1] += [at.tolist(), images.sum().item()]
+    def spy(*a: Any, **k: Any) -> Any:
+        for at, images in augmented(*a, **k):
+            batches[-1] += [at.tolist(), images.sum().item()]
             yield at, images
 
-    monkeypatch.setattr(training, "show", spied)
+    monkeypatch.setattr(training, "augmented", spy)
     for draws in (0, 100):
 
-        def select(
-            pool: Pool, budget: int, *, generator: Any, record: Any, n: int = draws
-        ) -> Tensor:
+        def select(pool: Pool, budget: int, *, generator: Any, n: int = draws, **_: Any) -> Tensor:
             torch.rand(n, generator=generator)
-            return same
+            return torch.arange(BUDGET)
 
-        seen.append([])
-        values: dict[str, Any] = {"cea": None, "budget": BUDGET, "loops": 2, "multi_run": True}
-        active_finetuning(
-            make_pvm(0), TRAIN, VALIDATION, TEST, select=select, needs=frozenset(),
-            recipe=RECIPE, seed=0, **values,
-        )  # fmt: skip
-    assert seen[0] == seen[1]
-    assert len(seen[0]) == 2 * STEPS
+        batches.append([])
+        run(select=select, loops=2)
+    assert batches[0] == batches[1]
+    assert len(batches[0]) == 2 * STEPS
 
 
-def spoilt(train: ImageSet, known: set[str]) -> ImageSet:
-    """Other labels for all samples that are not in ``known``."""
-    hidden = torch.tensor([name not in known for name in train.ids])
-    labels = torch.where(hidden, (train.labels + 1) % len(CLASSES), train.labels)
-    assert not torch.equal(labels, train.labels)
-    return relabelled(train, labels)
+def permuted(which: set[str], by: int = 1) -> ImageSet:
+    """The training labels of the samples in ``which`` change hands among them."""
+    at = torch.tensor([i for i, name in enumerate(TRAIN.ids) if name in which])
+    labels = TRAIN.labels.clone()
+    labels[at] = labels[at].roll(by)
+    assert not torch.equal(labels, TRAIN.labels)
+    return replace(TRAIN, labels=labels)
 
 
 @pytest.mark.parametrize("method", BLIND)
 @pytest.mark.parametrize("cea", [False, True])
 def test_labels_of_samples_that_were_not_chosen_do_not_matter(method: str, cea: bool) -> None:
     first = run(method, cea=cea)
-    known = {name for one in chosen(first) for name in one}
-    assert known < set(TRAIN.ids)
-    assert run(method, cea=cea, train=spoilt(TRAIN, known)) == first
+    hidden = set(TRAIN.ids).difference(*chosen(first))
+    assert run(method, cea=cea, train=permuted(hidden)) == first
 
 
 @pytest.mark.parametrize("method", ["topk_loss", "ods", "ods_official"])
-def test_labels_matter_to_methods_that_are_shown_all_losses(method: str) -> None:
+def test_labels_matter_to_methods_that_need_all_losses(method: str) -> None:
     """The same test can fail: these are said to see all labels, and they do."""
     first = run(method)
-    known = {name for one in chosen(first) for name in one}
-    second = run(method, train=spoilt(TRAIN, known))
+    second = run(method, train=permuted(set(TRAIN.ids).difference(*chosen(first))))
     assert second["loops"][0]["chosen"] == first["loops"][0]["chosen"]  # losses are uniform there
-    assert [told["mean_pool_loss"] for told in second["loops"]] != [
-        told["mean_pool_loss"] for told in first["loops"]
+    assert [record["mean_pool_loss"] for record in second["loops"]] != [
+        record["mean_pool_loss"] for record in first["loops"]
     ]
     assert chosen(second) != chosen(first)
 
 
 def test_which_methods_are_blind_and_which_start_cold() -> None:
     assert set(names()) == {*OPTIONS, "full"}
+    with pytest.raises(BadInput, match="did you mean 'activeft'"):
+        load("activeftt")
     assert set(BLIND) == {name for name in OPTIONS if "losses" not in load(name).NEEDS}
     assert set(COLD) == {name for name in OPTIONS if getattr(load(name), "COLD_START", False)}
-
-
-def permuted(train: ImageSet, which: set[str], by: int) -> ImageSet:
-    """The labels of the samples in ``which`` change hands among them."""
-    at = torch.tensor([i for i, name in enumerate(train.ids) if name in which])
-    labels = train.labels.clone()
-    labels[at] = labels[at].roll(by)
-    assert not torch.equal(labels, train.labels)
-    return relabelled(train, labels)
 
 
 @pytest.mark.parametrize("method", BLIND)
@@ -287,7 +261,7 @@ def test_the_second_choice_knows_no_labels_but_those_of_the_first(method: str) -
     first = chosen(run(method, loops=2))
     hidden = set(TRAIN.ids) - set(first[0])
     for by in (1, 5):
-        assert chosen(run(method, loops=2, train=permuted(TRAIN, hidden, by))) == first
+        assert chosen(run(method, loops=2, train=permuted(hidden, by))) == first
 
 
 @pytest.mark.parametrize("method", ["learnloss", "ta_vaal"])  # alfa_mix: see its own tests
@@ -295,37 +269,27 @@ def test_the_second_choice_does_use_the_labels_of_the_first(method: str) -> None
     """The test above can fail: what was chosen teaches the model and what stands beside it."""
     recipe = Recipe(steps=20, batch_size=4, learning_rate=0.05)
     first = chosen(run(method, loops=2, recipe=recipe))
-    second = chosen(run(method, loops=2, recipe=recipe, train=permuted(TRAIN, set(first[0]), 1)))
+    second = chosen(run(method, loops=2, recipe=recipe, train=permuted(set(first[0]))))
     assert second[0] == first[0]
     assert second[1] != first[1]
 
 
 @pytest.mark.parametrize("method", COLD)
-def test_a_cold_start_is_random_and_its_single_run_keeps_the_second_choice(
-    method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cold_start_is_random_and_its_single_run_keeps_the_second_choice(method: str) -> None:
     pools: list[Pool] = []
-    module = load(method)
-    select = module.select
-
-    def spy(pool: Pool, *rest: Any, **others: Any) -> Tensor:
-        pools.append(pool)
-        picked: Tensor = select(pool, *rest, **others)
-        return picked
-
-    monkeypatch.setattr(module, "select", spy)
-    single = chosen(run(method, multi_run=False))
+    needs = load(method).NEEDS
+    single = chosen(run(method, multi_run=False, select=spied(method, pools)))
     assert single[0] == chosen(run("random"))[0]
     assert single[1] == single[2]
     assert not set(single[1]) & set(single[0])
     assert len(pools) == 2
-    known = [[TRAIN.ids[i] for i in pool.need("labelled").tolist()] for pool in pools]
-    assert known == [[], sorted(single[0], key=TRAIN.ids.index)]
-    if "predicted_losses" in module.NEEDS:
+    labelled = [[TRAIN.ids[i] for i in pool.need("labelled").tolist()] for pool in pools]
+    assert labelled == [[], sorted(single[0], key=TRAIN.ids.index)]
+    if "predicted_losses" in needs:
         assert pools[0].predicted_losses is None
         assert pools[1].need("predicted_losses").shape == (POOL,)
-    if "labels" in module.NEEDS:
-        labels = [TRAIN.labels[TRAIN.ids.index(name)] for name in known[1]]
+    if "labels" in needs:
+        labels = [TRAIN.labels[TRAIN.ids.index(name)] for name in labelled[1]]
         assert pools[1].need("labels").tolist() == labels
     several = chosen(run(method))
     assert several[:2] == single[:2]
@@ -335,110 +299,62 @@ def test_a_cold_start_is_random_and_its_single_run_keeps_the_second_choice(
 
 @pytest.mark.parametrize("source", ["linear_probe", "classifier"])
 def test_first_losses(source: str) -> None:
-    told = run("topk_loss", first_losses=source, loops=2)["loops"]
-    assert [one["losses_from"] for one in told] == [source, "classifier"]
-    assert told[0]["mean_chosen_loss"] > told[0]["mean_pool_loss"]
-    assert told[0]["chosen"] != [f"train-{i}" for i in range(BUDGET)]  # uniform: order of files
-
-
-def test_top_k_takes_the_largest_losses_of_the_present_model() -> None:
-    pvm = make_pvm(0)
-    pools: list[Pool] = []
-    module = load("topk_loss")
-
-    def select(pool: Pool, *rest: Any, **others: Any) -> Tensor:
-        pools.append(pool)
-        picked: Tensor = module.select(pool, *rest, **others)
-        return picked
-
-    values: dict[str, Any] = {"cea": None, "budget": BUDGET, "loops": 2, "multi_run": True}
-    result = active_finetuning(
-        pvm, TRAIN, VALIDATION, TEST, select=select, needs=module.NEEDS, recipe=RECIPE, seed=0,
-        **values,
-    )  # fmt: skip
-    assert pools[0].losses is not None
-    assert pools[1].losses is not None
-    assert torch.equal(pools[0].losses, torch.ones(POOL))
-    largest = pools[1].losses.argsort(descending=True)[:BUDGET]
-    assert chosen(result)[1] == [TRAIN.ids[i] for i in largest.tolist()]
+    record = run("topk_loss", first_losses=source, loops=2)["loops"]
+    assert [one["losses_from"] for one in record] == [source, "classifier"]
+    assert record[0]["mean_chosen_loss"] > record[0]["mean_pool_loss"]
+    assert record[0]["chosen"] != [f"train-{i}" for i in range(BUDGET)]  # uniform: order of files
 
 
 def test_the_next_selection_sees_the_selected_samples_augmented() -> None:
-    pools: list[Tensor] = []
+    def embeddings(cea: Augmentation | bool) -> list[Tensor]:
+        pools: list[Tensor] = []
 
-    def select(pool: Pool, budget: int, **_: Any) -> Tensor:
-        assert pool.embeddings is not None
-        pools.append(pool.embeddings.clone())
-        return torch.arange(budget)
+        def select(pool: Pool, budget: int, **_: Any) -> Tensor:
+            pools.append(pool.need("embeddings").clone())
+            return torch.arange(budget)
 
-    def seen(cea: Augmentation | None) -> list[Tensor]:
-        pools.clear()
-        active_finetuning(
-            make_pvm(0), TRAIN, VALIDATION, TEST, select=select, needs=frozenset({"embeddings"}),
-            cea=cea, budget=BUDGET, loops=2, multi_run=True, recipe=RECIPE, seed=0,
-        )  # fmt: skip
-        return list(pools)
+        run("activeft", cea=cea, loops=2, select=select)
+        return pools
 
-    options = {"finetune_augmented": False, "eta": 1.0}  # so that both runs train alike
-    plain = seen(None)
-    moved = seen(Augmentation(TEXT, seed=0, **options))  # type: ignore[arg-type]
+    options: dict[str, Any] = {"finetune_augmented": False, "eta": 1.0}  # both runs train alike
+    plain = embeddings(False)
+    moved = embeddings(Augmentation(TEXT, seed=0, **options))
     assert torch.equal(plain[0], moved[0])
     changed = (plain[1] != moved[1]).any(1)
     assert changed.tolist() == [True] * BUDGET + [False] * (POOL - BUDGET)
-    none = seen(Augmentation(TEXT, seed=0, pool_scope="none", **options))  # type: ignore[arg-type]
+    none = embeddings(Augmentation(TEXT, seed=0, pool_scope="none", **options))
     assert torch.equal(none[1], plain[1])
-    everywhere = seen(Augmentation(TEXT, seed=0, pool_scope="all", **options))  # type: ignore[arg-type]
+    everywhere = embeddings(Augmentation(TEXT, seed=0, pool_scope="all", **options))
     assert (everywhere[0] != plain[0]).any(1).all()
 
 
 def test_augmentation_changes_training_unless_it_is_switched_off() -> None:
     plain = run("random")
     assert run("random", cea=True)["train_loss"] != plain["train_loss"]
-    module = load("random")
-    values: dict[str, Any] = {"budget": BUDGET, "loops": LOOPS, "multi_run": True, "recipe": RECIPE}
-    for cea in (
-        Augmentation(TEXT, seed=0, eta=1.0, finetune_augmented=False),
-        OfficialAugmentation(TEXT, seed=0),
-    ):
-        result = active_finetuning(
-            make_pvm(0), TRAIN, VALIDATION, TEST, select=module.select, needs=module.NEEDS,
-            cea=cea, seed=0, **values,
-        )  # fmt: skip
+    selection_only = Augmentation(TEXT, seed=0, eta=1.0, finetune_augmented=False)
+    for cea in (selection_only, OfficialAugmentation(TEXT, seed=0)):
+        result = run("random", cea=cea)
         assert result["train_loss"] == plain["train_loss"]
         assert result["test_accuracy"] == plain["test_accuracy"]
 
 
-def test_full_data_finetuning_uses_the_whole_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    used = []
-    finetune = training.Finetuner.finetune
-
-    def watched(self: training.Finetuner, data: ImageSet, *a: Any, **k: Any) -> None:
-        used.append(data.ids)
-        finetune(self, data, *a, **k)
-
-    monkeypatch.setattr(training.Finetuner, "finetune", watched)
+def test_full_data_finetuning_uses_the_whole_pool(trained: list[Any]) -> None:
     result = run("full", budget=POOL, multi_run=False)
-    assert used == [TRAIN.ids] * 3
+    assert [ids for _, ids, _ in trained] == [TRAIN.ids] * 3
     assert chosen(result) == [None] * 3  # the record does not list the pool
-    assert [told["labels_chosen"] for told in result["loops"]] == [None] * 3
-    with pytest.raises(BadInput, match="uses all 40 samples; give 100"):
+    assert [record["labels_chosen"] for record in result["loops"]] == [None] * 3
+    with pytest.raises(BadInput, match="all 40 samples"):
         run("full")
-
-
-@pytest.mark.parametrize("budget", [0, POOL + 1])
-def test_budgets_outside_the_pool(budget: int) -> None:
-    with pytest.raises(BadInput, match=f"budget: {budget} samples of a pool of 40; use 1 to 40"):
-        run(budget=budget)
 
 
 def test_a_network_that_training_has_killed_leaves_a_record_without_nan() -> None:
     data = make_images(POOL, "train")
-    seen = Observation(torch.zeros(POOL, 4), torch.full((POOL,), torch.nan), "classifier")
+    dead = Observation(torch.zeros(POOL, 4), torch.full((POOL,), torch.nan), "classifier")
     cea = Augmentation(torch.ones(POOL, 3), seed=0, bridge="random")
     cea.fit(torch.zeros(POOL, 4), torch.arange(BUDGET))
-    told = describe(1, seen, data, torch.arange(BUDGET), {"objective": torch.inf, "n": 3}, cea)
-    json.dumps(told, allow_nan=False)
-    assert told["mean_pool_loss"] is told["mean_chosen_loss"] is None
-    assert told["cea"]["relative_move"] is None
-    assert told["selection"] == {"objective": None, "n": 3}
-    assert told["labels_chosen"] == data.labels[:BUDGET].tolist()
+    record = describe(1, dead, data, torch.arange(BUDGET), {"objective": torch.inf, "n": 3}, cea)
+    json.dumps(record, allow_nan=False)
+    assert record["mean_pool_loss"] is record["mean_chosen_loss"] is None
+    assert record["cea"]["relative_move"] is None
+    assert record["selection"] == {"objective": None, "n": 3}
+    assert record["labels_chosen"] == data.labels[:BUDGET].tolist()

@@ -1,21 +1,17 @@
-"""The objective: known losses, both forms, what accuracy counts."""
+"""The objective: losses by hand, both forms, what accuracy counts, equation 3."""
 
 import math
 
+import oracles
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
+from hypothesis import given
+from hypothesis import strategies as st
 
-from vecaf_lib.objective import Objective
+from vecaf_lib.objective import Objective, loss_distribution
 
 SCORES = torch.tensor([[2.0, 0.0, 1.0], [0.0, 3.0, 0.0], [1.0, 1.0, 1.0], [0.0, 0.0, 4.0]])
 LABELS = torch.tensor([0, 0, 1, 2])
-
-
-def test_multi_class_is_cross_entropy() -> None:
-    losses = Objective().losses(SCORES, LABELS, label_smoothing=0.1)
-    expected = cross_entropy(SCORES, LABELS, reduction="none", label_smoothing=0.1)
-    assert torch.equal(losses, expected)
 
 
 def test_one_class_against_all_others_by_hand() -> None:
@@ -43,21 +39,42 @@ def test_a_certain_and_wrong_answer_is_finite_and_has_a_gradient() -> None:
     assert scores.grad[1].abs().sum() > 0.5
 
 
-def test_classes_that_it_tells_apart() -> None:
-    assert Objective().classes(LABELS, 3) == (LABELS, 3)
-    labels, count = Objective(target=0).classes(LABELS, 3)
-    assert (labels.tolist(), count) == ([1, 1, 0, 0], 2)
-
-
 def test_top_1_and_mean_class_accuracy() -> None:
-    told = Objective().measure(SCORES, torch.tensor([0, 0, 0, 2]))  # the third is a tie: class 0
-    assert told["accuracy"] == 75
-    assert told["mean_class_accuracy"] == pytest.approx(100 * (2 / 3 + 1) / 2)
+    accuracies = Objective().measure(
+        SCORES, torch.tensor([0, 0, 0, 2])
+    )  # the third is a tie: class 0
+    assert accuracies["accuracy"] == 75
+    assert accuracies["mean_class_accuracy"] == pytest.approx(100 * (2 / 3 + 1) / 2)
 
 
 def test_saying_never_is_no_better_than_half() -> None:
     never = torch.zeros(10, 2)
     never[:, 1] = 5
     labels = torch.tensor([0] + [1] * 9)
-    told = Objective(target=0).measure(never, labels)
-    assert told == {"accuracy": 50, "recall": 0, "specificity": 100, "plain_accuracy": 90}
+    accuracies = Objective(target=0).measure(never, labels)
+    assert accuracies == {"accuracy": 50, "recall": 0, "specificity": 100, "plain_accuracy": 90}
+
+
+losses = st.lists(st.floats(0, 1000, width=32), min_size=1, max_size=40).map(torch.tensor)
+
+
+@given(losses, st.floats(0, 4))
+def test_equation_3_is_a_distribution_that_keeps_the_order_of_the_losses(L, gamma):
+    p = loss_distribution(L, gamma)
+    assert (p >= 0).all()
+    assert p.sum().item() == pytest.approx(1, abs=1e-5)
+    assert (p[L.argsort()].diff() >= 0).all()
+
+
+@given(losses, st.floats(0, 4))
+def test_equation_3_is_uniform_at_power_0_and_for_losses_that_are_equal_or_zero(L, gamma):
+    uniform = torch.full((len(L),), 1 / len(L))
+    torch.testing.assert_close(loss_distribution(L, 0.0), uniform)
+    torch.testing.assert_close(loss_distribution(0 * L, gamma), uniform)
+    torch.testing.assert_close(loss_distribution(0 * L + 0.3, gamma), uniform)
+
+
+@given(st.lists(st.floats(0.015625, 100, width=32), min_size=1, max_size=20), st.floats(0, 3))
+def test_equation_3_against_the_oracle(L, gamma):
+    expected = torch.tensor(oracles.equation_3(L, gamma))
+    torch.testing.assert_close(loss_distribution(torch.tensor(L), gamma), expected)

@@ -3,22 +3,82 @@ r"""Cross-attentive embedding augmentation, CEA (section 3.2, equations 8 and 9)
 $$\alpha_i = \mathrm{Softmax}_i\big(\cos(e_i, t_i)\big) \qquad
   e_i^{aug} = e_i - \eta\,\alpha_i\,(e_i - t_i)$$
 
-The softmax runs over the K selected samples. A cosine lies in [-1, 1], so every
-alpha_i <= e^2 / K = 7.4 / K: with K = 500 and eta = 1 the printed form moves an embedding by
-about 0.2 %. ``form="scaled"`` multiplies alpha by K; its mean is then 1 and eta is the mean
-fraction of the way from e to t. ``form="literal"`` is the printed one.
+The softmax runs over the K selected samples, so every alpha_i <= e^2 / K: with K = 500 and eta = 1
+the printed form, ``literal``, moves an embedding by about 0.2 %. ``scaled`` multiplies alpha by K;
+its mean is then 1 and eta is the mean fraction of the way from e to t.
+
+**The bridge** brings t into the image space, where equation 9 subtracts it from e.
+The paper uses "text embeddings with the same dimensions as image embeddings", but the pairs that it
+reports differ (BERT-L 1024, ViT-B 768), so that the map is our decision:
+
+| kind       | map                                                | needs           |
+|------------|----------------------------------------------------|-----------------|
+| identity   | none                                               | equal widths    |
+| ridge      | affine least squares from t_i to e_i over the pool | pool pairs      |
+| procrustes | orthogonal map and one scale, over centred pairs   | pool pairs      |
+| random     | seeded Gaussian projection                         | nothing         |
 """
 
 import warnings
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal
 
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
+from torch.nn.functional import cosine_similarity, normalize
 
-from vecaf_lib.encoders.bridge import Bridge, Kind, fit_bridge, rescale
+from vecaf_lib.errors import BadInput
+from vecaf_lib.options import NotNegative, Positive
 from vecaf_lib.seeding import generator
+
+Kind = Literal["identity", "ridge", "procrustes", "random"]
+Bridge = Callable[[Tensor], Tensor]
+
+
+def fit_bridge(
+    kind: Kind,
+    text: Float[Tensor, "n d_text"],
+    image: Float[Tensor, "n d"],
+    *,
+    ridge: float = 0.1,
+    generator: torch.Generator,
+) -> Bridge:
+    """Fit the map from text space [m, d_text] to image space [m, d] on the pool's pairs; no labels.
+
+    ``ridge``: its penalty, as a fraction of the mean variance of a text dimension; ``generator``
+    draws the random projection.
+    """
+    if kind == "identity":
+        if text.shape[1] != image.shape[1]:
+            raise BadInput(
+                f"cea.bridge: 'identity' needs equal widths, but text has {text.shape[1]} and "
+                f"images have {image.shape[1]}; use ridge, procrustes or random."
+            )
+        return lambda t: t
+    if kind == "random":
+        draw = torch.randn(text.shape[1], image.shape[1], generator=generator)
+        projection = (draw / text.shape[1] ** 0.5).to(text)
+        return lambda t: t @ projection
+    text_mean, image_mean = text.mean(0), image.mean(0)
+    T, E = text - text_mean, image - image_mean  # (n, d_text), (n, d)
+    if kind == "ridge":
+        gram = T.T @ T  # (d_text, d_text), 0 if all captions are equal
+        penalty = ridge * gram.diagonal().mean().clamp_min(1e-12)
+        matrix = torch.linalg.solve(gram + penalty * torch.eye(len(gram)).to(gram), T.T @ E)
+    else:
+        left, values, right = torch.linalg.svd(T.T @ E, full_matrices=False)
+        rotation = left @ right  # (d_text, d)
+        # the least-squares scale
+        matrix = values.sum() / (T @ rotation).square().sum().clamp_min(1e-12) * rotation
+    return lambda t: (t - text_mean) @ matrix + image_mean
+
+
+def rescale(text: Float[Tensor, "k d"], image: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
+    """Give each text vector the norm of its image vector, so that only direction is mixed in."""
+    return normalize(text, dim=1) * image.norm(dim=1, keepdim=True)
+
 
 Form = Literal["literal", "scaled"]
 Scope = Literal["none", "selected", "all"]
@@ -34,11 +94,7 @@ def attention(
 
 
 def augment(
-    image: Float[Tensor, "k d"],
-    text: Float[Tensor, "k d"],
-    alpha: Float[Tensor, " k"],
-    *,
-    eta: float,
+    image: Float[Tensor, "k d"], text: Float[Tensor, "k d"], alpha: Tensor, *, eta: float
 ) -> Float[Tensor, "k d"]:
     """Equation 9: move each image embedding e towards its text embedding t by eta * alpha."""
     return image - eta * alpha.unsqueeze(1) * (image - text)
@@ -49,89 +105,87 @@ def relative_move(image: Float[Tensor, "k d"], augmented: Float[Tensor, "k d"]) 
     return float(((augmented - image).norm(dim=1) / image.norm(dim=1)).mean())
 
 
+@dataclass(eq=False)
 class Augmentation:
     """CEA over the loops of one run: what selection sees, and what the classifier is trained on.
 
-    The paper's text leaves open how a text embedding gets the image's width and norm, whether e is
-    live in training and which embeddings the next selection sees. Here alpha and t are fixed for a
-    loop and e is live; the other decisions are arguments.
+    The paper leaves open what the fields decide. Alpha and t are fixed for a loop, e is live.
     """
 
-    def __init__(
-        self,
-        text: Float[Tensor, "n d_text"],
-        *,
-        seed: int,
-        eta: float = 0.2,
-        form: Form = "scaled",
-        bridge: Kind = "ridge",
-        ridge: float = 0.1,
-        refit_bridge: bool = True,
-        rescale_text: bool = True,
-        pool_scope: Scope = "selected",
-        finetune_augmented: bool = True,
-    ):
-        """Decide the open points.
+    text: Float[Tensor, "n d_text"]  # t of the whole pool, in text space
+    _: KW_ONLY
+    seed: int  # of the run; only the random bridge draws from it
+    eta: NotNegative = 0.2  # step size of equation 9
+    form: Form = "scaled"  # of equation 8, see the head of this file
+    bridge: Kind = "ridge"  # map from text to image space, see ``fit_bridge``
+    ridge: Positive = 0.1  # penalty of the ridge bridge
+    refit_bridge: bool = True  # anew in each loop, since finetuning moves the image space
+    rescale_text: bool = True  # give each t the norm of its e
+    # Whose embeddings the next selection sees augmented: of the samples "selected" in the loop
+    # before, with its alpha and t ("candidates in future rounds", section 3), of "all" (which the
+    # prompts of section 3.3 need), or of "none".
+    pool_scope: Scope = "selected"
+    finetune_augmented: bool = True  # train the classifier on e_aug (Algorithm 1), or on e
+    fitted: Bridge | None = field(default=None, init=False)
+    previous: tuple[Tensor, ...] = field(default=(), init=False)  # selection, its t and alpha
+    record: dict[str, Any] = field(default_factory=dict, init=False)  # for the run file
 
-        Args:
-            text: t of the whole pool, in text space.
-            seed: of the run; only the random bridge draws from it.
-            eta: step size of equation 9.
-            form: of equation 8, see the head of this file.
-            bridge: map from text to image space, see ``encoders.bridge``.
-            ridge: penalty of the ridge bridge.
-            refit_bridge: fit the bridge anew in each loop, since finetuning moves the image space.
-            rescale_text: give each t the norm of its e.
-            pool_scope: whose embeddings the next selection sees augmented: of the samples that
-                were ``selected`` in the loop before, with that loop's alpha and t ("candidates in
-                future rounds", section 3), of ``all`` (which the prompts of section 3.3 need), or
-                of ``none``.
-            finetune_augmented: train the classifier on e_aug (Algorithm 1), or on e.
-        """
-        self.text, self.seed = text, seed
-        self.eta, self.form, self.kind, self.ridge = eta, form, bridge, ridge
-        self.refit_bridge, self.rescale_text = refit_bridge, rescale_text
-        self.pool_scope, self.finetune_augmented = pool_scope, finetune_augmented
-        self.bridge: Bridge | None = None
-        self.last: tuple[Tensor, Tensor, Tensor] | None = None  # selection, its t, its alpha
-        self.told: dict[str, Any] = {}
-
-    def _bring(self, e: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        """Text embeddings of the pool in image space."""
-        if self.bridge is None or self.refit_bridge:
-            draw = generator(self.seed, "bridge")
-            self.bridge = fit_bridge(self.kind, self.text, e, ridge=self.ridge, generator=draw)
-        t = self.bridge(self.text)
+    def bring(self, e: Float[Tensor, "n d"], draw: torch.Generator) -> Float[Tensor, "n d"]:
+        """The pool's text embeddings in image space; ``draw`` is for the random bridge."""
+        if self.fitted is None or self.refit_bridge:
+            self.fitted = fit_bridge(self.bridge, self.text, e, ridge=self.ridge, generator=draw)
+        t = self.fitted(self.text)
         return rescale(t, e) if self.rescale_text else t
 
     def pool(self, e: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """The pool's embeddings as this loop's selection sees them."""
         if self.pool_scope == "all":
-            t = self._bring(e)
+            t = self.bring(e, generator(self.seed, "bridge"))
             return augment(e, t, attention(e, t, form=self.form), eta=self.eta)
-        if self.pool_scope == "none" or self.last is None:
+        if self.pool_scope == "none" or not self.previous:
             return e
-        chosen, t, alpha = self.last
-        return e.index_copy(0, chosen, augment(e[chosen], t, alpha, eta=self.eta))
+        selection, t, alpha = self.previous
+        return e.index_copy(0, selection, augment(e[selection], t, alpha, eta=self.eta))
 
-    def fit(self, e: Float[Tensor, "n d"], chosen: Int64[Tensor, " k"]) -> Lift | None:
+    def fit(self, e: Float[Tensor, "n d"], selection: Int64[Tensor, " k"]) -> Lift | None:
         """Lines 4 to 7 for the selected samples; returns how training augments a batch."""
-        t, e = self._bring(e)[chosen], e[chosen]
+        t = self.bring(e, generator(self.seed, "bridge"))[selection]
+        e = e[selection]
         alpha = attention(e, t, form=self.form)
-        self.last = (chosen, t, alpha)
+        self.previous = (selection, t, alpha)
         moved = relative_move(e, augment(e, t, alpha, eta=self.eta))
-        self.told = {"relative_move": moved, "form": self.form, "eta": self.eta}
+        self.record = {"relative_move": moved, "form": self.form, "eta": self.eta}
         if moved < 0.01:
             warnings.warn(
                 f"CEA moves embeddings by {moved:.2%} on average (form {self.form!r}, eta "
                 f"{self.eta:g}): too little to matter; use a larger eta or form 'scaled'.",
                 stacklevel=2,
             )
-        if not self.finetune_augmented:
-            return None
 
         def lift(live: Tensor, at: Tensor) -> Tensor:
-            there = live.device
-            return augment(live, t[at].to(there), alpha[at].to(there), eta=self.eta)
+            return augment(live, t[at].to(live.device), alpha[at].to(live.device), eta=self.eta)
 
-        return lift
+        return lift if self.finetune_augmented else None
+
+
+@dataclass(eq=False)
+class OfficialAugmentation(Augmentation):
+    """CEA as the authors' code has it: 1.2 t - 0.2 e + 0.001 noise, for selection only.
+
+    Its softmax runs over a single number, so alpha = 1, and eta = 1.2 overshoots the text
+    embedding. All of the pool is augmented; the classifier is finetuned on plain images.
+    """
+
+    eta: float = 1.2
+
+    def pool(self, e: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """All of the pool, augmented."""
+        draw = generator(self.seed, "bridge")
+        t = self.bring(e, draw)
+        noise = torch.randn(e.shape, generator=draw).to(e)
+        seen = augment(e, t, e.new_ones(len(e)), eta=self.eta) + 0.001 * noise
+        self.record = {"relative_move": relative_move(e, seen), "form": "official", "eta": self.eta}
+        return seen
+
+    def fit(self, e: Float[Tensor, "n d"], selection: Int64[Tensor, " k"]) -> None:
+        """Nothing: the classifier is finetuned on plain images."""

@@ -1,39 +1,45 @@
 """What the parts of a run cost: floating-point operations and seconds (Table 4).
 
-What is counted and how is in ``vecaf_lib.counting``.
+Counted are torch's matrix products, convolutions and attention, a multiplication with its addition
+as 2; element-wise work, sorting, solvers and what is not torch only take their part of the seconds.
 """
 
+import math
+import statistics
+import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import UInt8
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from vecaf_lib.captions import is_file, make, read_captions
-from vecaf_lib.cea import Augmentation
-from vecaf_lib.counting import Measured, count
-from vecaf_lib.datasets import ImageSet, load
-from vecaf_lib.distribution import use_device
-from vecaf_lib.encoders.text import encode
-from vecaf_lib.encoders.vision import PVM, load_backbone
-from vecaf_lib.errors import BadInput
-from vecaf_lib.evaluation import look
-from vecaf_lib.observation import observe, show_pool
-from vecaf_lib.official import OfficialAugmentation
+from vecaf_lib.cea import Augmentation, OfficialAugmentation
+from vecaf_lib.data.images import ImageSet
+from vecaf_lib.data.load import load
+from vecaf_lib.devices import use_device
+from vecaf_lib.evaluation import embed_pool
+from vecaf_lib.models.text import encode
+from vecaf_lib.models.vision import PVM, load_backbone
+from vecaf_lib.observation import make_pool, observe
 from vecaf_lib.seeding import generator
 from vecaf_lib.selection import load as load_method
-from vecaf_lib.selection._pool import Pool, budget_of
+from vecaf_lib.selection.pool import budget_of
 from vecaf_lib.training import Finetuner, Recipe
 
+REPEATS, ENOUGH = 3, 5.0  # timed calls; seconds after which there is no further one
 SAMPLE = 250  # images or captions that a cost by the piece is taken from, at most
 STEPS = 2  # of finetuning, timed together
-PASSES = frozenset({"embeddings", "losses", "predicted_losses"})  # needs that cost a pass
+Cost = dict[str, float | None]
+NONE: Cost = {"gflops": None, "seconds": None}
 
 
 def measure_run(
@@ -52,30 +58,19 @@ def measure_run(
     image_embeddings: Path,
     captions_file: Path,
 ) -> dict[str, Any]:
-    """Measure the parts of a multi-run of ``method``, each once, and say how often a run does them.
+    """Measure the parts of a multi-run of ``method``, each once, and how often a run does them.
 
-    Selection is the method's own on the real pool; images and captions are a sample of at most
-    250, evenly spaced. A part that the run lacks has ``times`` 0.
-
-    Args:
-        dataset, captions, training, compute, method: sections of params.yaml.
-        vision, text: the method's own where it names them, else the profile's.
-        ratio: percent of the pool selected in a loop.
-        loops: of the run.
-        data: the project's data folder.
-        text_embeddings: .npy file of the pool.
-        image_embeddings: .npy file of the pool, from the pretrained model.
-        captions_file: JSON lines of the pool.
+    Selection is the method's own on the real pool, of which ``ratio`` percent are selected in each
+    loop; images and captions are a sample. ``image_embeddings`` are from the pretrained model.
 
     Returns:
-        JSON-able: ``parts`` (part -> gflops, seconds, times), pool, budget, loops, steps,
-        batch_size, image_size, threads, precision and device. ``gflops`` is null where nothing
-        can be counted, ``seconds`` too where captions came as a file.
+        JSON-able: ``parts`` (part -> gflops, seconds, times; ``times`` 0 if the run lacks it, null
+        where nothing can be counted, or captions came as a file), and what a run depends on.
     """
     device = use_device(compute["device"])
     module = load_method(method["select"])
-    with _threads(compute["threads"]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the run itself tells them
+    torch.set_num_threads(compute["threads"])
+    with warnings.catch_warnings(action="ignore"):  # the run itself warns
         pool = load(split="train", data=data, **dataset)
         budget = budget_of(ratio, len(pool))
         pvm = PVM(
@@ -85,39 +80,35 @@ def measure_run(
             precision=compute["precision"],
             evaluation_precision=compute["evaluation_precision"],
         )
-        companion = getattr(module, "COMPANION", None)
-        predictor = companion and companion(pvm, generator(0, "companion"))
+        make_predictor = getattr(module, "LOSS_PREDICTOR", lambda *_: None)
+        predictor = make_predictor(pvm, generator(0, "companion"))
         recipe = replace(Recipe(**training), steps=2 * STEPS, evaluate_every=2 * STEPS)
-        tuner = Finetuner(pvm, recipe, loops=2, seed=0, predictor=predictor)
+        tuner = Finetuner(pvm, recipe, loops=2, seed=0, loss_predictor=predictor)
 
-        known = _rows(image_embeddings, len(pool))
-        shown = _shown(tuner, pool, module.NEEDS, known, budget)
-        chosen = torch.empty(0, dtype=torch.int64)
-
-        def select() -> None:
-            nonlocal chosen
-            stream = generator(0, "selection", 0)
-            chosen = module.select(shown, budget, generator=stream, **method["options"])
-
-        parts = {"selection": count(select)}
-        sentences, lift = [], None
+        # as after a loop: with losses of a classifier, and labels of one set
+        e = torch.from_numpy(np.load(image_embeddings, mmap_mode="c"))
+        seen = observe(tuner, pool, module.NEEDS, embeddings=e)
+        labelled = torch.randperm(len(pool), generator=generator(0, "labelled"))[:budget].sort()[0]
+        visible = make_pool(tuner.pvm, pool, module.NEEDS, seen, labelled)
+        select = partial(module.select, visible, budget, **method["options"])
+        cost, chosen = count(lambda: select(generator=generator(0, "selection", 0)))
+        parts, sentences, lift = {"selection": cost}, list[str](), None
         if method["cea"]:
             parts["captioning"] = _captioning(dataset, captions, data, device)
             sentences = list(dict.fromkeys(read_captions(captions_file, pool.ids)))
-            parts["text encoding"] = _encoding(sentences, text, device)
-            t = _rows(text_embeddings, len(pool))
-            parts["CEA"] = count(lambda: _augment(method["cea"], t, known, chosen))
-            lift = _augment(method["cea"], t, known, chosen)
-        images = _few(pool, SAMPLE)
-        parts["embedding passes"] = count(lambda: look(tuner.pvm, images)).each(len(images))
-        subset = pool.subset(chosen)
+            few = sentences[:: -(-len(sentences) // SAMPLE)]
+            parts["text encoding"], _ = count(lambda: encode(few, device=device, **text), len(few))
+            t = torch.from_numpy(np.load(text_embeddings, mmap_mode="c"))
+            parts["CEA"], lift = count(lambda: _augment(method["cea"], t, e, chosen))
+        images, subset = _sample(pool, SAMPLE), pool.subset(chosen)
+        parts["embedding passes"], _ = count(lambda: embed_pool(tuner.pvm, images), len(images))
 
         def finetune() -> None:
             tuner.train_loss.clear()
             tuner.finetune(subset, subset, loop=0, lift=lift)  # too few steps for a validation
 
-        parts["finetuning"] = count(finetune).each(STEPS)
-    passes = bool(method["cea"]) or bool(module.NEEDS & PASSES)
+        parts["finetuning"], _ = count(finetune, STEPS)
+    passes = bool(method["cea"] or module.NEEDS & {"embeddings", "losses", "predicted_losses"})
     times = {
         "captioning": len(pool) if method["cea"] else 0,
         "text encoding": len(sentences),  # equal ones are encoded once
@@ -127,94 +118,80 @@ def measure_run(
         "finetuning": training["steps"],
     }
     return {
-        "parts": {name: _plain(parts.get(name), n) for name, n in times.items()},
+        "parts": {name: parts.get(name, NONE) | {"times": n} for name, n in times.items()},
         "pool": len(pool),
         "budget": budget,
         "loops": loops,
-        "steps": training["steps"],
-        "batch_size": training["batch_size"],
         "image_size": dataset["image_size"],
-        "threads": compute["threads"],
-        "precision": compute["precision"],
-        "evaluation_precision": compute["evaluation_precision"],
         "device": device.type,
+        **{name: training[name] for name in ("steps", "batch_size")},
+        **{name: compute[name] for name in ("threads", "precision", "evaluation_precision")},
     }
-
-
-def _plain(measured: Measured | None, times: int) -> dict[str, float | None]:
-    told = measured or Measured(None, None)
-    return {"gflops": told.gflops, "seconds": told.seconds, "times": times}
 
 
 def _captioning(
     dataset: Mapping[str, Any], captions: Mapping[str, Any], data: Path, device: torch.device
-) -> Measured:
+) -> Cost:
     """Of one image; without a count where the captioner holds no torch module."""
     source = captions["source"]
     if is_file(source):
-        return Measured(None, None)
+        return NONE
     size = captions["image_size"] or dataset["image_size"]
     pool = load(split="train", data=data, **{**dataset, "image_size": size, "memory_gib": 0.0})
-    options = captions["options"]
-    captioner = make(source, pool_images=pool.images, options=options, device=device)
-    images = _few(pool, captions["batch_size"])
-    told = count(lambda: captioner(images)).each(len(images))
+    captioner = make(source, pool_images=pool.images, options=captions["options"], device=device)
+    images = _sample(pool, captions["batch_size"])
+    cost, _ = count(lambda: captioner(images), len(images))
     counted = any(isinstance(part, nn.Module) for part in vars(captioner).values())
-    return told if counted else Measured(None, told.seconds)
+    return cost if counted else cost | {"gflops": None}
 
 
-def _encoding(sentences: list[str], text: Mapping[str, Any], device: torch.device) -> Measured:
-    """Of one caption."""
-    few = sentences[:: -(-len(sentences) // SAMPLE)]
-    return count(lambda: encode(few, device=device, **text)).each(len(few))
-
-
-def _augment(
-    cea: Mapping[str, Any],
-    text: Float[Tensor, "n d_text"],
-    e: Float[Tensor, "n d"],
-    chosen: Int64[Tensor, " k"],
-) -> Any:
+def _augment(cea: Mapping[str, Any], text: Tensor, e: Tensor, chosen: Tensor) -> Any:
     """Equations 8 and 9 for one loop, the bridge fitted anew."""
-    options = {key: value for key, value in cea.items() if key != "mode"}
-    augmentation: Augmentation | OfficialAugmentation
-    if cea["mode"] == "official":
-        bridge = {key: options[key] for key in ("bridge", "ridge")}
-        augmentation = OfficialAugmentation(text, seed=0, **bridge)
-    else:
-        augmentation = Augmentation(text, seed=0, **options)
+    official = cea["mode"] == "official"
+    names = {"bridge", "ridge"} if official else cea.keys() - {"mode"}
+    kind = OfficialAugmentation if official else Augmentation
+    augmentation = kind(text, seed=0, **{name: cea[name] for name in names})
     augmentation.pool(e)
     return augmentation.fit(e, chosen)
 
 
-def _shown(
-    tuner: Finetuner, pool: ImageSet, needs: frozenset[str], e: Float[Tensor, "n d"], budget: int
-) -> Pool:
-    """The pool as a loop after the first shows it: losses of a classifier, labels of one set."""
-    draw = torch.randperm(len(pool), generator=generator(0, "labelled"))
-    seen = observe(tuner, pool, needs, known=e)
-    return show_pool(tuner.pvm, pool, needs, seen, seen.embeddings, draw[:budget].sort().values)
-
-
-def _few(pool: ImageSet, at_most: int) -> UInt8[Tensor, "b 3 h w"]:
+def _sample(pool: ImageSet, at_most: int) -> UInt8[Tensor, "b 3 h w"]:
     """Images of the pool, evenly spaced over its order, decoded."""
     number = min(at_most, len(pool))
-    return pool.subset(torch.arange(number) * len(pool) // number).images[0:number]
+    return pool.images[torch.arange(number) * len(pool) // number]
 
 
-def _rows(path: Path, size: int) -> Float[Tensor, "n d"]:
-    rows = np.load(path, mmap_mode="c", allow_pickle=False)
-    if len(rows) != size:
-        raise BadInput(f"{path} has {len(rows)} rows; the pool needs {size}.")
-    return torch.from_numpy(rows)
+def count(part: Callable[[], Any], pieces: int = 1) -> tuple[Cost, Any]:
+    """Cost of one of ``pieces`` equal pieces of a part, and what the part returns.
 
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """As many threads as a run has."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
+    One call is counted, in attention's plain form, since the counter does not see fused layers; up
+    to three (in five seconds) are timed as they are, and the median counts.
+    """
+    counter = FlopCounterMode(
+        display=False,  # torch's formula has each group see all channels on its way back
+        custom_mapping={torch.ops.aten.convolution_backward: _backward},
+    )
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
-        yield
+        with counter, sdpa_kernel(SDPBackend.MATH):
+            result = part()
     finally:
-        torch.set_num_threads(before)
+        torch.backends.mha.set_fastpath_enabled(fused)
+    wait: Callable[[], Any] = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    seconds: list[float] = []
+    while len(seconds) < REPEATS and sum(seconds) < ENOUGH:
+        wait()
+        began = time.perf_counter()
+        part()
+        wait()
+        seconds.append(time.perf_counter() - began)
+    gflops = counter.get_total_flops() / 1e9 / pieces
+    return {"gflops": gflops, "seconds": statistics.median(seconds) / pieces}, result
+
+
+def _backward(gradient: Any, x: Any, weight: Any, *others: Any, **_: Any) -> int:
+    """Operations of a convolution's backward pass: for the input and for the weights, as many."""
+    transposed, needed = others[4], others[-1]
+    places = math.prod((x if transposed else gradient)[2:])
+    return int(sum(needed[:2]) * 2 * gradient[0] * places * math.prod(weight))

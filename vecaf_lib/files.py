@@ -1,73 +1,115 @@
-"""Files that are either whole or absent: atomic writes, canonical JSON and checksums."""
+"""Files that are whole or absent: atomic writes, canonical JSON, run files, checksums, parts.
+
+A run file is JSON in gzip, as most of one is names of chosen images; ``zcat FILE`` prints it.
+"""
 
 import errno
+import gzip
 import hashlib
+import io
 import json
 import os
 import re
-import tempfile
+import shutil
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from vecaf_lib.errors import BadInput
 
+RUN_SUFFIX = ".json.gz"
 _PLAIN_LIST = re.compile(r"\[\n *([^\[\]{}]*?)\n *\]")  # none of whose parts has a bracket
 
 
-def atomic_write(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` so that a crash leaves the old file or the new one, never a part.
-
-    Raises:
-        BadInput: the disk is full; the unfinished copy is removed, all else is kept.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+@contextmanager
+def disk_room(path: Path, needed: int = 0) -> Iterator[None]:
+    """Write to ``path`` inside this: a full disk, or ``needed`` bytes too many, is a BadInput."""
+    sentence = (
+        f"No room left on the disk that holds {path}: free some and repeat the command; "
+        "finished work is kept."
+    )
+    place = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if needed > (free := shutil.disk_usage(place).free):
+        raise BadInput(f"{sentence} It needs {needed:,} bytes and has {free:,}.")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
+        yield
     except OSError as error:
-        Path(name).unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise BadInput(
-                f"No room left on the disk that holds {path}: free at least {len(data)} bytes "
-                "and repeat the command; finished work is kept."
-            ) from error
+            raise BadInput(sentence) from error
         raise
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write canonical JSON (sorted keys, no NaN), so that equal content is equal bytes.
+def atomic_write(path: Path, data: bytes) -> None:
+    """Write a file so that a crash or a full disk (BadInput) leaves the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        disk_room(path),
+        NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False
+        ) as file,
+    ):
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            Path(file.name).chmod(0o644)
+            Path(file.name).replace(path)
+        except OSError:
+            Path(file.name).unlink(missing_ok=True)
+            raise
 
-    A list of plain values takes one line.
-    """
-    text = json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
-    # No string of JSON holds a line break, so that those found here part values.
-    text = _PLAIN_LIST.sub(lambda found: "[" + re.sub(r"\n *", " ", found[1]) + "]", text)
-    atomic_write(path, (text + "\n").encode())
+
+def write_json(path: Path, content: Any) -> None:
+    """Write canonical JSON: sorted keys, no NaN, a list of plain values on one line."""
+    # no string of JSON holds a line break, so that those in a match part values
+    text = _PLAIN_LIST.sub(
+        lambda plain: "[" + re.sub(r"\n *", " ", plain[1]) + "]", _canonical(content)
+    )
+    atomic_write(path, f"{text}\n".encode())
+
+
+def write_run(path: Path, content: Any) -> None:
+    """Write a run file; equal content is equal bytes."""
+    atomic_write(path, gzip.compress(f"{_canonical(content)}\n".encode(), mtime=0))
+
+
+def _canonical(content: Any) -> str:
+    return json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
+    """Read a JSON file; BadInput if it is missing or is none."""
+    return _read(path, "JSON", json.loads)
 
-    Raises:
-        BadInput: the file is missing or is not JSON.
-    """
+
+def read_run(path: Path) -> Any:
+    """Read a run file; BadInput if it is missing, cut off or not JSON in gzip."""
+    return _read(path, "JSON in gzip", lambda data: json.loads(gzip.decompress(data)))
+
+
+def _read(path: Path, kind: str, parse: Callable[[bytes], Any]) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse(path.read_bytes())
     except FileNotFoundError as error:
         raise BadInput(f"{path} is missing; `dvc repro` makes it.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BadInput(
-            f"{path} is not readable JSON ({error}); delete it and `dvc repro` makes it again."
+            f"{path} is not readable as {kind} ({error}); delete it and `dvc repro` makes it again."
         ) from error
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+    """SHA-256 of a file's bytes, in hex; computed once while path, size and time stay the same."""
+    status = path.stat()
+    return _sha256(path.absolute(), status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _sha256(path: Path, *_: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -76,3 +118,45 @@ def sha256_json(content: Any) -> str:
     """SHA-256 of the compact canonical JSON form of ``content``, in hex."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Parts:
+    """Finished units of long work, each a file that is whole or absent, so that a kill loses one.
+
+    Several processes may share a folder, each writing units of its own; units of another
+    ``identity``, which is JSON-able and says what the work depends on, are removed.
+    """
+
+    def __init__(self, folder: Path, identity: Any) -> None:
+        self._root = folder
+        self._folder = folder / sha256_json(identity)[:16]
+        for other in folder.glob("*"):
+            if other != self._folder:
+                shutil.rmtree(other, ignore_errors=True)
+
+    def __contains__(self, name: str) -> bool:
+        return any((self._folder / f"{name}.{kind}").is_file() for kind in ("npy", "json"))
+
+    def save(self, name: str, value: Any) -> None:
+        """Store a unit: a numpy array as .npy, anything else as .json."""
+        import numpy as np  # here, as most commands that read files need none
+
+        if isinstance(value, np.ndarray):
+            buffer = io.BytesIO()
+            np.save(buffer, value, allow_pickle=False)
+            atomic_write(self._folder / f"{name}.npy", buffer.getvalue())
+        else:
+            write_json(self._folder / f"{name}.json", value)
+
+    def load(self, name: str) -> Any:
+        """The unit of that name; BadInput if there is none, or its file is damaged."""
+        import numpy as np
+
+        array = self._folder / f"{name}.npy"
+        if not array.is_file():
+            return read_json(self._folder / f"{name}.json")
+        return _read(array, "an array", lambda data: np.load(io.BytesIO(data), allow_pickle=False))
+
+    def clear(self) -> None:
+        """Remove all units, once what they make up is written."""
+        shutil.rmtree(self._root, ignore_errors=True)

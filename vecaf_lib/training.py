@@ -1,64 +1,114 @@
-"""Finetune a PVM for an exact number of steps."""
+"""Finetune a PVM, and a rival's loss predictor beside it, for an exact number of steps."""
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from accelerate import Accelerator
+from jaxtyping import Bool, Float, Int64, UInt8
+from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from vecaf_lib.batches import batches, show
 from vecaf_lib.cea import Lift
-from vecaf_lib.datasets.images import ImageSet
-from vecaf_lib.distribution import rank_and_size
-from vecaf_lib.encoders.vision import PVM
+from vecaf_lib.data.images import ImageSet, LazyImages, ahead
+from vecaf_lib.devices import rank_and_size, share
 from vecaf_lib.errors import BadInput
 from vecaf_lib.evaluation import measure
-from vecaf_lib.loss_prediction import LossPredictor
+from vecaf_lib.models.vision import PVM, feature_widths
 from vecaf_lib.objective import MULTI_CLASS, Objective
+from vecaf_lib.options import BelowOne, Count, NotNegative, Positive, Whole
 from vecaf_lib.seeding import generator
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to finetune; section 4.1 gives the paper's values, the profiles give each size's.
+    """How to finetune by SGD; section 4.1 gives the paper's values, the profiles each size's."""
 
-    Attributes:
-        steps: optimiser steps over all loops, the paper's "training batches".
-        batch_size: images a step, over all processes.
-        learning_rate: SGD's, before the cosine decay to 0 over all loops.
-        warm_up: first steps in which the rate rises linearly to its cosine, since the classifier is
-            random at first; 0 as in the paper, which tells of none.
-        weight_decay: SGD's.
-        momentum: SGD's.
-        label_smoothing: of the cross-entropy.
-        clip_norm: largest gradient norm; None does not clip.
-        freeze_batchnorm_statistics: keep the pretrained means and variances; a few small batches
-            cannot estimate them.
-        shift: random translation in pixels, zero padded.
-        flip: random horizontal mirror.
-        restart_each_loop: begin the cosine and the momentum anew in each loop (not the paper's).
-        evaluate_every: steps between two validations; the last step is always one.
+    steps: Count  # over all loops, the paper's "training batches"
+    batch_size: Annotated[int, Field(ge=2, multiple_of=2)]  # images a step, over all processes
+    learning_rate: Positive  # before the cosine decay to 0 over all loops
+    warm_up: Whole = 0  # steps in which the rate rises linearly, as the classifier is random then
+    weight_decay: NotNegative = 1e-4
+    momentum: BelowOne = 0.9
+    label_smoothing: BelowOne = 0.0
+    clip_norm: Positive | None = None  # largest gradient norm; None does not clip
+    freeze_batchnorm_statistics: bool = True  # a few small batches cannot estimate them
+    shift: Whole = 0  # random translation in pixels, zero padded
+    flip: bool = False  # random horizontal mirror
+    restart_each_loop: bool = False  # cosine and momentum anew in each loop (not the paper's)
+    evaluate_every: Count = 10  # steps between two validations; the last step is always one
+
+
+Ranking = Literal["margin", "logistic"]
+HIDDEN = 128
+
+
+class LossPredictor(nn.Module):
+    """Feature maps of ``depths`` depths to one predicted loss an image (LearnLoss, section 3.2).
+
+    Yoo and Kweon, CVPR 2019: maps are pooled, each goes through a fully connected layer of 128 and
+    a ReLU, a last layer maps their concatenation to one number. As losses shrink in training, it
+    learns to rank pairs.
     """
 
-    steps: int
-    batch_size: int
-    learning_rate: float
-    warm_up: int = 0
-    weight_decay: float = 1e-4
-    momentum: float = 0.9
-    label_smoothing: float = 0.0
-    clip_norm: float | None = None
-    freeze_batchnorm_statistics: bool = True
-    shift: int = 0
-    flip: bool = False
-    restart_each_loop: bool = False
-    evaluate_every: int = 10
+    def __init__(
+        self,
+        pvm: PVM,
+        generator: torch.Generator,
+        *,
+        ranking: Ranking = "margin",
+        depths: int = 4,
+        margin: float = 1.0,
+        weight: float = 1.0,
+        detach_after: float = 0.6,
+    ):
+        """Draw the layers as torch does by default, from ``generator``; all defaults are theirs.
+
+        Args:
+            ranking: ``margin`` (LearnLoss) or ``logistic`` (TA-VAAL).
+            margin: xi, by which the larger predicted loss must exceed the smaller.
+            weight: of its loss beside the objective's.
+            detach_after: share of all steps after which its gradient no longer reaches the PVM.
+        """
+        super().__init__()
+        self.depths, self.weight, self.detach_after = depths, weight, detach_after
+        self.ranking, self.margin = ranking, margin
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(generator.initial_seed())
+            widths = feature_widths(pvm, depths)
+            self.reduce = nn.ModuleList(nn.Linear(width, HIDDEN) for width in widths)
+            self.predict = nn.Linear(depths * HIDDEN, 1)
+
+    def forward(self, maps: Sequence[Float[Tensor, "b _ _ _"]]) -> Float[Tensor, " b"]:
+        """Predicted losses; only their order is trained."""
+        pooled = [part.float().mean((2, 3)) for part in maps]  # (b, c) each
+        hidden = [layer(p).relu() for layer, p in zip(self.reduce, pooled, strict=True)]
+        return self.predict(torch.cat(hidden, 1)).squeeze(1)
+
+    def ranking_loss(
+        self, predicted: Float[Tensor, " b"], losses: Float[Tensor, " b"]
+    ) -> Float[Tensor, ""]:
+        """How badly pairs are ranked, image i against image b - 1 - i; a mean over pairs.
+
+        Margin: max(0, xi - sign(l_i - l_j) (lhat_i - lhat_j)), l the losses, lhat the predicted.
+        Logistic: the cross-entropy of sigmoid(lhat_i - lhat_j) against "l_i is the larger".
+        """
+        half = len(predicted) // 2
+        difference = predicted[:half] - predicted.flip(0)[:half]
+        order = (losses[:half] - losses.flip(0)[:half]).detach().sign()
+        if self.ranking == "logistic":
+            terms = binary_cross_entropy_with_logits(difference, (order + 1) / 2, reduction="none")
+        else:
+            terms = (self.margin - order * difference).clamp_min(0)
+        return terms.sum() / max(1, half)
 
 
 class Finetuner:
-    """The state that lives across loops: model, optimiser, schedule, losses, validation curve."""
+    """What lives across loops: model, loss predictor, optimiser, schedule, losses, curve."""
 
     def __init__(
         self,
@@ -68,123 +118,87 @@ class Finetuner:
         loops: int,
         seed: int,
         objective: Objective = MULTI_CLASS,
-        predictor: LossPredictor | None = None,
+        loss_predictor: LossPredictor | None = None,
     ):
-        """Make the optimiser.
-
-        Args:
-            pvm: f(.; w).
-            recipe: how to finetune.
-            loops: L.
-            seed: of the run.
-            objective: L(., .) that is minimised.
-            predictor: trained beside the model, by the same optimiser, to rank its losses.
-        """
         self.recipe, self.seed, self.objective = recipe, seed, objective
         self.ends = [recipe.steps * (loop + 1) // loops for loop in range(loops)]  # exact budget
         self.accelerator = Accelerator()
-        parameters = [*pvm.parameters(), *(predictor.parameters() if predictor else ())]
         sgd = torch.optim.SGD(
-            parameters,
+            [*pvm.parameters(), *(loss_predictor.parameters() if loss_predictor else ())],
             lr=recipe.learning_rate,
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
             fused=True,
         )
         self.pvm, self.optimizer = self.accelerator.prepare(pvm, sgd)
-        self.predictor = None if predictor is None else self.accelerator.prepare(predictor)
-        self.depths = 0 if predictor is None else predictor.depths
+        self.loss_predictor = loss_predictor and self.accelerator.prepare(loss_predictor)
+        self.depths = loss_predictor.depths if loss_predictor else 0
         self.train_loss: list[float] = []
         self.curve: list[dict[str, float]] = []
 
-    def _learning_rate(self, step: int, loop: int) -> float:
-        """Cosine decay from the recipe's rate to 0, over all loops or this one, after a warm-up."""
-        first, last = 0, self.recipe.steps
-        if self.recipe.restart_each_loop:
-            first, last = [0, *self.ends][loop], self.ends[loop]
-        return (
-            self.recipe.learning_rate
-            * (1 + math.cos(math.pi * (step - first) / (last - first)))
-            / 2
-            * min(1.0, (step + 1) / max(1, self.recipe.warm_up))
-        )
-
     def finetune(
-        self, chosen: ImageSet, validation: ImageSet, *, loop: int, lift: Lift | None = None
+        self, selected: ImageSet, validation: ImageSet, *, loop: int, lift: Lift | None = None
     ) -> None:
-        """Train on ``chosen`` for this loop's share of the steps (Algorithm 1, lines 8 to 12).
+        """Train on ``selected`` for this loop's share of the steps (Algorithm 1, lines 8 to 12).
 
-        Args:
-            chosen: the selected images.
-            validation: measured every ``evaluate_every`` steps and after the last.
-            loop: 0, 1, ...: which share of the step budget, and which random streams.
-            lift: augments the embeddings of a batch; e stays live, gradients reach the PVM.
-
-        Raises:
-            BadInput: the loss is NaN or infinite.
+        ``lift`` augments the embeddings of a batch; e stays live, gradients reach the PVM.
         """
         recipe, device = self.recipe, self.accelerator.device
         if recipe.restart_each_loop:
             self.optimizer.state.clear()
-        order = batches(len(chosen), recipe.batch_size, generator(self.seed, "order", loop))
-        noise = generator(self.seed, "augmentation", loop)
-        shown = show(chosen.images, order, shift=recipe.shift, flip=recipe.flip, generator=noise)
+        order = minibatches(len(selected), recipe.batch_size, generator(self.seed, "order", loop))
+        moves = generator(self.seed, "augmentation", loop)
+        batches = augmented(selected.images, order, recipe.shift, recipe.flip, generator=moves)
+        rank, _ = rank_and_size()  # each process drops other units
+        stream = ("dropout", loop, rank) if rank else ("dropout", loop)
         with torch.random.fork_rng():  # dropout and drop-path draw from the global state
-            torch.manual_seed(self._dropout_seed(loop))
+            torch.manual_seed(generator(self.seed, *stream).initial_seed())
             for step in range(len(self.train_loss), self.ends[loop]):
-                set_training(self.pvm, recipe.freeze_batchnorm_statistics)
+                for part in self.pvm.train().modules():
+                    if recipe.freeze_batchnorm_statistics and isinstance(part, _BatchNorm):
+                        part.eval()
                 for group in self.optimizer.param_groups:
                     group["lr"] = self._learning_rate(step, loop)
-                at, images = next(shown)
-                move: Any = None if lift is None else lambda e, at=at: lift(e, at)
-                scores = self.pvm(images.to(device), move, self.depths)
+                at, images = next(batches)
+                augment: Any = None if lift is None else lambda e, at=at: lift(e, at)
+                scores = self.pvm(images.to(device), augment, self.depths)
                 scores, maps = scores if self.depths else (scores, [])
-                target = chosen.labels[at].to(device)
                 losses = self.objective.losses(
-                    scores, target, label_smoothing=recipe.label_smoothing
+                    scores, selected.labels[at].to(device), label_smoothing=recipe.label_smoothing
                 )
                 loss = losses.mean()
-                self._record(loss)
-                if self.predictor is not None:
-                    loss = loss + self._ranking(maps, losses, step)
+                value = float(self.accelerator.reduce(loss.detach(), "mean"))  # of all processes
+                if not math.isfinite(value):
+                    raise BadInput(
+                        f"training: the loss is {value} at step {step + 1}; "
+                        f"lower training.learning_rate (now {recipe.learning_rate:g})."
+                    )
+                self.train_loss.append(value)
+                if self.loss_predictor is not None:
+                    inner: Any = getattr(self.loss_predictor, "module", self.loss_predictor)
+                    if step >= inner.detach_after * recipe.steps:
+                        maps = [part.detach() for part in maps]
+                    predicted = self.loss_predictor(maps)
+                    loss = loss + inner.weight * inner.ranking_loss(predicted, losses.detach())
                 self.optimizer.zero_grad()
                 self.accelerator.backward(loss)
                 if recipe.clip_norm is not None:
                     self.accelerator.clip_grad_norm_(self.pvm.parameters(), recipe.clip_norm)
                 self.optimizer.step()
-                done = step + 1
-                if done % recipe.evaluate_every == 0 or done == recipe.steps:
-                    self._validate(done, validation)
+                if (step + 1) % recipe.evaluate_every == 0 or step + 1 == recipe.steps:
+                    accuracy = measure(self.pvm, validation, self.objective)["accuracy"]
+                    self.curve.append({"step": step + 1, "validation_accuracy": accuracy})
 
-    def _ranking(self, maps: list[Tensor], losses: Tensor, step: int) -> Tensor:
-        """What the loss predictor's error adds to the loss; this process ranks its own part."""
-        inner: Any = getattr(self.predictor, "module", self.predictor)
-        if step >= inner.detach_after * self.recipe.steps:
-            maps = [part.detach() for part in maps]
-        told = self.predictor(maps)  # type: ignore[misc]
-        return inner.weight * inner.ranking_loss(told, losses.detach())
-
-    def _validate(self, step: int, validation: ImageSet) -> None:
-        told = measure(self.pvm, validation, self.objective)["accuracy"]
-        self.curve.append({"step": step, "validation_accuracy": told})
-
-    def _dropout_seed(self, loop: int) -> int:
-        """Of this process: each drops other units."""
-        rank, _ = rank_and_size()
-        return generator(self.seed, "dropout", loop, *([rank] if rank else [])).initial_seed()
-
-    def _record(self, loss: Tensor) -> None:
-        """Keep the loss of the global batch; refuse one that is no number."""
-        value = float(self.accelerator.reduce(loss.detach(), "mean"))
-        if not math.isfinite(value):
-            raise BadInput(
-                f"training: the loss is {value} at step {len(self.train_loss) + 1}; lower "
-                f"training.learning_rate (now {self.recipe.learning_rate:g})."
-            )
-        self.train_loss.append(value)
+    def _learning_rate(self, step: int, loop: int) -> float:
+        """Cosine decay from the recipe's rate to 0, over all loops or this one, after a warm-up."""
+        restart = self.recipe.restart_each_loop
+        begin, end = ([0, *self.ends][loop], self.ends[loop]) if restart else (0, self.ends[-1])
+        cosine = 1 + math.cos(math.pi * (step - begin) / (end - begin))
+        warm_up = min(1.0, (step + 1) / max(1, self.recipe.warm_up))
+        return self.recipe.learning_rate * cosine / 2 * warm_up
 
     def report(self) -> dict[str, Any]:
-        """What training itself tells: budget, losses by step, validation curve and last point."""
+        """Steps, batch size, losses by step, validation curve and its last point."""
         return {
             "steps": self.recipe.steps,
             "batch_size": self.recipe.batch_size,
@@ -194,10 +208,48 @@ class Finetuner:
         }
 
 
-def set_training(pvm: nn.Module, freeze_batchnorm_statistics: bool) -> None:
-    """Training mode, with batch-norm layers left to their stored statistics if so wished."""
-    pvm.train()
-    if freeze_batchnorm_statistics:
-        for module in pvm.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+def minibatches(
+    size: int, batch_size: int, generator: torch.Generator
+) -> Iterator[Int64[Tensor, " b"]]:
+    """Endless full batches of indices below ``size``, from shuffled passes, across their ends."""
+    waiting = torch.empty(0, dtype=torch.int64)
+    while True:
+        while len(waiting) < batch_size:
+            waiting = torch.cat([waiting, torch.randperm(size, generator=generator)])
+        yield waiting[:batch_size]
+        waiting = waiting[batch_size:]
+
+
+def augmented(
+    images: Any, order: Iterator[Tensor], shift: int, flip: bool, *, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """This process's part of each batch of ``order``: indices (b), and those images, moved.
+
+    Every process draws the moves of the whole batch, so that an image is moved alike in each.
+    """
+
+    def parts() -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in order:
+            offsets = torch.randint(2 * shift + 1, (len(batch), 2), generator=generator)
+            mirror = (torch.rand(len(batch), generator=generator) < 0.5) & flip
+            at = share(batch)
+            yield at, move(images[at], share(offsets), share(mirror), shift)
+
+    return ahead(parts()) if isinstance(images, LazyImages) else parts()
+
+
+def move(
+    images: UInt8[Tensor, "b 3 h w"], offsets: Tensor, mirror: Bool[Tensor, " b"], shift: int
+) -> UInt8[Tensor, "b 3 h w"]:
+    """Move images by ``offsets`` (b x 2) - ``shift`` pixels (zeros enter), mirror the marked."""
+    if shift:
+        dy, dx = offsets.T[:, :, None]  # (b, 1) each
+        padded = nn.functional.pad(images, [shift] * 4)  # (b, 3, h+2s, w+2s)
+        rows = dy + torch.arange(images.shape[2])  # (b, h)
+        columns = dx + torch.arange(images.shape[3])  # (b, w)
+        images = padded[
+            torch.arange(len(images))[:, None, None], :, rows[:, :, None], columns[:, None]
+        ].permute(0, 3, 1, 2)
+    if mirror.any():
+        images = torch.where(mirror[:, None, None, None], images.flip(3), images)
+    return images

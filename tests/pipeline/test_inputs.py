@@ -1,23 +1,26 @@
 """One file tells whether images, captions or weights changed, wherever they lie."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from vecaf_lib import settings
 from vecaf_lib.errors import BadInput
-from vecaf_lib.pipeline.inputs import inputs
+from vecaf_lib.files import write_json
+from vecaf_lib.pipeline.provenance import identify_inputs
+from vecaf_lib.pipeline.settings import read
 
 ROOT = Path(__file__).parents[2]
 
 
-def smoke(**changes: dict[str, Any]) -> settings.Settings:
-    profile = settings.read(ROOT / "profiles" / "smoke.yaml")
-    parts = {n: getattr(profile, n).model_copy(update=v) for n, v in changes.items()}
-    return profile.model_copy(update=parts)
+def smoke(**changes: dict[str, Any]) -> dict[str, Any]:
+    sections = read(ROOT / "profiles" / "smoke.yaml").model_dump(mode="json")
+    return sections | {name: sections[name] | change for name, change in changes.items()}
 
 
 def picture(path: Path, side: int = 32) -> None:
@@ -34,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 def of_folder(folder: Path) -> Any:
     dataset = {"name": "folder", "root": str(folder / "images"), "options": {}}
-    return inputs(smoke(dataset=dataset), data=folder / "data")
+    return identify_inputs(smoke(dataset=dataset), data=folder / "data")
 
 
 def test_the_same_images_elsewhere_are_the_same(folder: Path, tmp_path: Path) -> None:
@@ -45,22 +48,18 @@ def test_the_same_images_elsewhere_are_the_same(folder: Path, tmp_path: Path) ->
     assert str(tmp_path) not in str(first)
 
 
-@pytest.mark.parametrize("change", ["add", "remove", "rename", "resize"])
+@pytest.mark.parametrize("change", ["add", "rename", "resize"])
 def test_other_images_are_others(folder: Path, change: str) -> None:
-    first, path = of_folder(folder), folder / "images" / "a" / "2.png"
-    if change == "add":
-        picture(folder / "images" / "b" / "2.png")
-    elif change == "remove":
-        path.unlink()
-    elif change == "rename":
+    before, path = of_folder(folder), folder / "images" / "a" / "2.png"
+    if change == "rename":
         path.rename(path.with_name("3.png"))
     else:
-        picture(path, side=64)
-    assert of_folder(folder) != first
+        picture(path if change == "resize" else path.with_name("3.png"), side=64)
+    assert of_folder(folder) != before
 
 
 def test_captions_and_weights_of_ones_own(tmp_path: Path) -> None:
-    plain = inputs(smoke(), data=ROOT / "data")
+    plain = identify_inputs(smoke(), data=ROOT / "data")
     assert (plain["captions"], plain["vision"], plain["text"]) == (None, {}, {})
     captions, weights, text = (tmp_path / n for n in ("captions.csv", "weights.pth", "text"))
     text.mkdir()
@@ -73,17 +72,40 @@ def test_captions_and_weights_of_ones_own(tmp_path: Path) -> None:
     for content in ("one", "another"):
         for path in (captions, weights, text / "model.safetensors"):
             path.write_text(content)
-        told.append(inputs(profile, data=ROOT / "data"))
+        told.append(identify_inputs(profile, data=ROOT / "data"))
     for part in ("captions", "vision", "text"):
         assert told[0][part]
         assert told[0][part] != told[1][part]
     assert told[0]["images"] == plain["images"]
     captions.unlink()
     with pytest.raises(BadInput, match=r"captions\.source: .*captions\.csv does not exist"):
-        inputs(profile, data=ROOT / "data")
+        identify_inputs(profile, data=ROOT / "data")
 
 
-def test_a_set_made_of_another_is_identified_by_its_images() -> None:
+def test_images_of_another_set_and_weights_of_a_method(tmp_path: Path) -> None:
     options = {"of": "digits", "corruption": "snow", "severity": 3}
-    made = inputs(smoke(dataset={"name": "corrupted", "options": options}), data=ROOT / "data")
-    assert made["images"] == inputs(smoke(), data=ROOT / "data")["images"]
+    made = smoke(dataset={"name": "corrupted", "options": options})
+    weights = tmp_path / "own.pth"
+    weights.write_text("weights")
+    made["methods"]["random"]["vision"] = {"name": "x", "weights": str(weights)}
+    digests = identify_inputs(made, data=ROOT / "data")
+    assert digests["images"] == identify_inputs(smoke(), data=ROOT / "data")["images"]
+    assert [*digests["vision"]] == [str(weights)]
+
+
+def test_the_command_imports_no_torch(tmp_path: Path) -> None:
+    """It runs at every `dvc repro`."""
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).touch()
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    for name, section in smoke().items():
+        write_json(tmp_path / "elsewhere" / f"{name}.json", section)
+    code = (
+        "import sys; from vecaf_lib.pipeline import project, provenance\n"
+        f"project.SECTIONS = {str(tmp_path / 'elsewhere')!r}\n"
+        f"provenance.write_inputs({str(tmp_path / '{profile}.json')!r})\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "smoke.json").is_file()

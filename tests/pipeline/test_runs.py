@@ -3,105 +3,87 @@
 import dataclasses
 import gzip
 import json
+import os
 import pickle
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+import yaml
 
+from vecaf_lib.data.images import ImageSet
 from vecaf_lib.errors import BadInput
-from vecaf_lib.pipeline import job as job_module
+from vecaf_lib.pipeline import run as run_module
 from vecaf_lib.pipeline import runs as runs_module
-from vecaf_lib.pipeline.job import Job
+from vecaf_lib.pipeline.project import Views, views
+from vecaf_lib.pipeline.run import Job, make_run
 from vecaf_lib.pipeline.runs import make_runs
-from vecaf_lib.pipeline.store import RunSpec, RunStore, specs
-from vecaf_lib.run_files import SUFFIX
+from vecaf_lib.pipeline.settings import change, checked
+from vecaf_lib.results.runs import Run, runs_of
 
 ROOT = Path(__file__).parents[2]
-DATASET = {"name": "digits", "image_size": 32, "root": None, "memory_gib": 1.0, "options": {}}
-COMPUTE = {
-    "workers": 1,
-    "threads": 1,
-    "device": "cpu",
-    "processes": 1,
-    "precision": "float32",
-    "evaluation_precision": None,
+SMOKE = yaml.safe_load((ROOT / "profiles" / "smoke.yaml").read_text())
+TINY = {  # real digits, the packaged model, four steps
+    "training.steps": 4,
+    "training.batch_size": 8,
+    "training.evaluate_every": 2,
+    "seeds": [0, 1],
+    "methods.vecaf.options": {"iterations": 3, "ensemble": 2},
+    "tables": {
+        "table1": {"methods": ["vecaf"], "single_run": ["vecaf"], "ratios": [1], "loops": [2]}
+    },
+    "figures.methods": ["vecaf"],
+    "figures.ratio": 1,
+    "figures.loops": 2,
+    "compute.device": "cpu",
+    "compute.workers": 1,
 }
-TRAINING = {"steps": 4, "batch_size": 8, "learning_rate": 0.003, "evaluate_every": 2}
-METHOD = {
-    "select": "ods",
-    "options": {"iterations": 3, "ensemble": 2},
-    "first_losses": "uniform",
-    "accumulate": False,
-    "cea": {"mode": "paper", "eta": 0.2},
-    "domain": None,
-    "domains": [],
-    "grid": [{"ratios": [1.0], "loops": [2], "multi_run": [True, False]}],
-}
-DOMAINS = {
-    "snowy": {
-        "prompt": "It's a snowy day.",
-        "corruption": "snow",
-        "images": "corrupted",
-        "root": None,
-        "severities": [1, 5],
-    }
-}
-
 CHILD = """
 import pickle, sys
 from pathlib import Path
 from vecaf_lib.pipeline.runs import make_runs
-job, wanted = pickle.loads(Path(sys.argv[1]).read_bytes())
-make_runs({"vecaf": job}, wanted)
+job, runs, folder = pickle.loads(Path(sys.argv[1]).read_bytes())
+make_runs({"vecaf": job}, runs, folder)
 """
 
 
-def make_job(folder: Path, runs: Path, **changes: Any) -> Job:
-    """A real, tiny job: real digits, the packaged model, four steps."""
-    values: dict[str, Any] = {
-        "dataset": DATASET,
-        "vision": {"name": "tf_efficientnet_lite0", "weights": "package"},
-        "training": TRAINING,
-        "method": METHOD,
-        "compute": COMPUTE,
-        "domains": DOMAINS,
-        "data": ROOT / "data",
-        "inputs": Path(folder) / "inputs.json",
-        "text": Path(folder) / "text.npy",
-        "image": Path(folder) / "image.npy",
-        "runs": Path(runs),
-    }
-    return Job(**values | changes)
+def settings(**changes: Any) -> dict[str, Any]:
+    dotted = {name.replace("__", "."): value for name, value in changes.items()}
+    return checked(change(SMOKE, TINY | dotted), "tiny").model_dump(mode="json")
 
 
-def wanted(seeds: tuple[int, ...] = (0, 1)) -> list[RunSpec]:
-    return specs("digits", "vecaf", METHOD, seeds)
+SETTINGS = settings()
+RUNS = runs_of(SETTINGS)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with text embeddings of the pool."""
+    """A folder with embeddings of the pool, drawn at random."""
     path = tmp_path_factory.mktemp("job")
     draw = np.random.default_rng(0)
     (path / "inputs.json").write_text(json.dumps({"images": "digits", "captions": None}))
-    np.save(path / "text.npy", draw.standard_normal((1000, 12)).astype(np.float32))
-    np.save(path / "image.npy", draw.standard_normal((1000, 1280)).astype(np.float32))
+    view = views(SETTINGS)
+    np.save(view.text_file(path), draw.standard_normal((1000, 12)).astype(np.float32))
+    np.save(view.image_file(path), draw.standard_normal((1000, 1280)).astype(np.float32))
     return path
+
+
+def job_of(folder: Path, method: str = "vecaf", **changes: Any) -> Job:
+    own = settings(**changes)
+    return Job(own, method, data=ROOT / "data", inputs=folder / "inputs.json", embeddings=folder)
 
 
 @pytest.fixture(scope="module")
 def reference(folder: Path) -> dict[str, bytes]:
     """The run files of an undisturbed job."""
-    runs = folder / "reference"
-    assert make_runs({"vecaf": make_job(folder, runs)}, wanted()) == 4
-    return contents(runs)
+    assert make_runs({"vecaf": job_of(folder)}, RUNS, folder / "reference") == 4
+    return contents(folder / "reference")
 
 
 @pytest.fixture
@@ -118,245 +100,172 @@ def finished(tmp_path: Path, reference: dict[str, bytes]) -> Path:
 def performed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of runs that would have been made; nothing is computed."""
     names: list[str] = []
-    monkeypatch.setattr(
-        runs_module, "perform", lambda jobs, provenance, spec: names.append(spec.name)
-    )
+
+    def note(job: Job, run: Run, *_: Any) -> Run:
+        names.append(run.name)
+        return run
+
+    monkeypatch.setattr(runs_module, "make_and_store", note)
     return names
 
 
 def contents(runs: Path) -> dict[str, bytes]:
-    return {
-        str(p.relative_to(runs)): p.read_bytes() for p in sorted(runs.rglob("*")) if p.is_file()
-    }
+    files = (path for path in sorted(runs.rglob("*")) if path.is_file())
+    return {str(path.relative_to(runs)): path.read_bytes() for path in files}
 
 
-def test_a_block_of_the_grid_may_have_seeds_of_its_own() -> None:
-    block = {"ratios": [5], "loops": [3], "multi_run": [True]}
-    method = {"grid": [block, block | {"seeds": [7, 8]}], "repetitions": 1}
-    assert [spec.seed for spec in specs("digits", "m", method, [0, 1])] == [0, 7, 8]
-
-
-def test_the_grid_times_the_seeds() -> None:
-    method = {
-        "grid": [
-            {"ratios": [2, 5.0], "loops": [3], "multi_run": [True, False]},
-            {"ratios": [5], "loops": [2, 3], "multi_run": [True]},
-        ]
-    }
-    names = [spec.name for spec in specs("digits", "m", method, [0, 7])]
-    assert sorted(names) == sorted(
-        f"{kind}-r{ratio}-l{loops}-s{seed}"
-        for seed in (0, 7)
-        for kind, ratio, loops in [
-            ("multi", 2, 3),
-            ("multi", 5, 3),
-            ("single", 2, 3),
-            ("single", 5, 3),
-            ("multi", 5, 2),
-        ]
-    )
-
-
-def test_what_a_run_file_tells(folder: Path, reference: dict[str, bytes]) -> None:
-    assert len(reference) == 4
-    for spec in wanted():
-        run = json.loads(gzip.decompress(reference[f"vecaf/{spec.name}{SUFFIX}"]))
-        assert run["run"] == dataclasses.asdict(spec)
-        result = run["result"]
+def test_what_a_run_file_holds(folder: Path, reference: dict[str, bytes]) -> None:
+    assert reference.keys() == {run.file for run in RUNS}
+    for run in RUNS:
+        content = json.loads(gzip.decompress(reference[run.file]))
+        assert content["run"] == dataclasses.asdict(run)
+        result = content["result"]
         assert result["budget"] == 10
         assert len(result["train_loss"]) == result["steps"] == 4
         assert [point["step"] for point in result["curve"]] == [2, 4]
         assert result["labels_seen"] == "all"
         same = result["loops"][0]["chosen"] == result["loops"][1]["chosen"]
-        assert same != spec.multi_run
-        made_from = run["provenance"]
-        assert made_from == make_job(folder, folder).provenance()
-        assert set(made_from["inputs"]) == {
-            *("images", "image embeddings"),
-            *("text embeddings", "vision weights"),
-        }
+        assert same != run.multi_run
+        assert content["provenance"] == job_of(folder).provenance()
 
 
 def test_finished_runs_are_kept(folder: Path, finished: Path, performed: list[str]) -> None:
-    assert make_runs({"vecaf": make_job(folder, finished)}, wanted()) == 0
-    assert make_runs({"vecaf": make_job(folder, finished)}, wanted((0, 1, 2))) == 2
-    assert sorted(performed) == ["multi-r1-l2-s2", "single-r1-l2-s2"]
-
-
-def test_unfinished_copies_that_a_kill_left_are_removed(
-    folder: Path, finished: Path, reference: dict[str, bytes]
-) -> None:
     (finished / "vecaf" / ".multi-r1-l2-s0.json.gz.x7_k.part").write_text("half a f")
-    assert make_runs({"vecaf": make_job(folder, finished)}, wanted()) == 0
-    assert contents(finished) == reference
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda text: text.replace('"test_accuracy": ', '"test_accuracy": 1'),
-        lambda text: text[: len(text) // 2],
-        lambda text: "",
-        lambda text: text.replace('"seed": 0', '"seed": 1'),
-    ],
-)
-def test_a_run_file_damaged_by_hand_is_made_again(
-    folder: Path, finished: Path, performed: list[str], damage: Callable[[str], str]
-) -> None:
-    path = finished / "vecaf" / "multi-r1-l2-s0.json.gz"
-    whole = gzip.decompress(path.read_bytes()).decode()
-    spoilt = damage(whole)
-    assert spoilt != whole
-    path.write_bytes(gzip.compress(spoilt.encode()))
-    assert make_runs({"vecaf": make_job(folder, finished)}, wanted()) == 1
-    assert performed == ["multi-r1-l2-s0"]
-
-
-def test_a_damaged_run_is_really_the_same_again(
-    folder: Path, finished: Path, reference: dict[str, bytes]
-) -> None:
-    (finished / "vecaf" / "single-r1-l2-s1.json.gz").write_text("{}")
-    assert make_runs({"vecaf": make_job(folder, finished)}, wanted()) == 1
-    assert contents(finished) == reference
-
-
-def digest(job: Job) -> str:
-    value: str = job.provenance()["digest"]
-    return value
+    before = contents(finished)
+    assert make_runs({"vecaf": job_of(folder)}, RUNS, finished) == 0
+    assert contents(finished) == {k: v for k, v in before.items() if not k.endswith(".part")}
+    (finished / RUNS[0].file).write_text("{}")
+    more = runs_of(settings(seeds=[0, 1, 2]))
+    assert make_runs({"vecaf": job_of(folder)}, more, finished) == 3
+    assert sorted(performed) == sorted([RUNS[0].name, "multi-r1-l2-s2", "single-r1-l2-s2"])
 
 
 def test_the_digest_follows_what_results_depend_on(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = make_job(folder, tmp_path)
-    first = digest(job)
-    others = [
-        digest(dataclasses.replace(job, training=TRAINING | {"learning_rate": 0.01})),
-        digest(dataclasses.replace(job, dataset=DATASET | {"image_size": 64})),
-        digest(dataclasses.replace(job, compute=COMPUTE | {"threads": 2})),
-        digest(dataclasses.replace(job, compute=COMPUTE | {"processes": 2})),
-        digest(dataclasses.replace(job, compute=COMPUTE | {"precision": "bfloat16"})),
-        digest(dataclasses.replace(job, compute=COMPUTE | {"evaluation_precision": "bfloat16"})),
-        digest(dataclasses.replace(job, method=METHOD | {"options": {"tau": 0.1}})),
-        digest(dataclasses.replace(job, method=METHOD | {"cea": None})),
-        digest(dataclasses.replace(job, method=METHOD | {"select": "activeft"})),
-    ]
-    text = tmp_path / "text.npy"
-    np.save(text, np.zeros((1000, 12), dtype=np.float32))
-    others.append(digest(dataclasses.replace(job, text=text)))
-    image = tmp_path / "image.npy"
-    np.save(image, np.zeros((1000, 1280), dtype=np.float32))
-    others.append(digest(dataclasses.replace(job, image=image)))
+    def digest(job: Job, **changes: Any) -> str:
+        value: str = dataclasses.replace(job, **changes).provenance()["digest"]
+        return value
+
+    job = job_of(folder)
     weights = tmp_path / "weights.pt"
-    for content in (b"some", b"others"):
-        weights.write_bytes(content)
-        vision = {"name": "tf_efficientnet_lite0", "weights": str(weights)}
-        others.append(digest(dataclasses.replace(job, vision=vision)))
-    others_images = tmp_path / "inputs.json"
-    others_images.write_text(json.dumps({"images": "others"}))
-    others.append(digest(dataclasses.replace(job, inputs=others_images)))
-    monkeypatch.setattr(job_module, "library_versions", lambda names: {"torch": "9"})
-    others.append(digest(job))
-    assert len({first, *others}) == 1 + len(others)
+    digests = [
+        digest(job),
+        digest(job_of(folder, training__learning_rate=0.01)),
+        digest(job_of(folder, dataset__image_size=64)),
+        digest(job_of(folder, compute__threads=2)),
+        digest(job_of(folder, compute__processes=2)),
+        digest(job_of(folder, compute__precision="bfloat16")),
+        digest(job_of(folder, compute__evaluation_precision="bfloat16")),
+        digest(job_of(folder, methods__vecaf__options={"tau": 0.1})),
+        digest(job_of(folder, methods__vecaf__cea=None)),
+        digest(job_of(folder, "activeft")),
+        digest(job, blind=True),
+    ]
+    for content in ("images", "others"):
+        (tmp_path / "inputs.json").write_text(json.dumps({"images": content}))
+        digests.append(digest(job, inputs=tmp_path / "inputs.json"))
+    other = tmp_path / "embeddings"
+    shutil.copytree(folder, other, ignore=shutil.ignore_patterns("reference"))
+    for path, width in ((job.views.text_file(other), 12), (job.views.image_file(other), 1280)):
+        np.save(path, np.zeros((1000, width), dtype=np.float32))
+        digests.append(digest(job, embeddings=other))
+    vision = {"name": "tf_efficientnet_lite0", "weights": str(weights)}
+    own = job_of(folder, vision=vision)
+    shutil.copy(job.views.image_file(folder), own.views.image_file(folder))
+    for content in ("some", "others"):
+        weights.write_text(content)
+        digests.append(digest(own))
+    monkeypatch.setattr(run_module.metadata, "version", lambda name: "9")
+    digests.append(digest(job))
+    assert len(set(digests)) == len(digests)
 
 
-def test_the_digest_leaves_out_the_grid_and_places(folder: Path, tmp_path: Path) -> None:
-    job = make_job(folder, tmp_path)
-    more = METHOD | {"grid": [{"ratios": [1.0, 5.0], "loops": [2], "multi_run": [True]}]}
-    assert digest(dataclasses.replace(job, method=more)) == digest(job)
-    assert digest(dataclasses.replace(job, runs=tmp_path / "elsewhere")) == digest(job)
-    moved = DATASET | {"root": "/elsewhere", "memory_gib": 9.0}
-    assert digest(dataclasses.replace(job, dataset=moved)) == digest(job)
-    beside = COMPUTE | {"workers": 2, "memory_gib": 9.0}
-    assert digest(dataclasses.replace(job, compute=beside)) == digest(job)
+def test_the_digest_leaves_out_tables_and_places(folder: Path, tmp_path: Path) -> None:
+    digest = job_of(folder).provenance()["digest"]
     inputs = tmp_path / "inputs.json"
     inputs.write_text(json.dumps({"images": "digits", "captions": "others"}))
-    assert digest(dataclasses.replace(job, inputs=inputs)) == digest(job)
-    plain = dataclasses.replace(job, method=METHOD | {"cea": None})
-    without = dataclasses.replace(plain, text=tmp_path / "absent.npy")
-    assert digest(without) == digest(plain)  # no captions are used
+    for job in (
+        job_of(folder, methods__vecaf__repetitions=1, seeds=[7], figures__loss_window=2),
+        job_of(folder, tables={}),
+        job_of(folder, dataset__root="/elsewhere", dataset__memory_gib=9.0),
+        job_of(folder, compute__workers=2, compute__memory_gib=9.0),
+        dataclasses.replace(job_of(folder), inputs=inputs),
+    ):
+        assert job.provenance()["digest"] == digest
+    assert "text embeddings" not in job_of(folder, "activeft").provenance()["inputs"]
+
+
+def test_the_digest_follows_the_code_that_ran(folder: Path) -> None:
+    ods = job_of(folder).provenance()["code"]
+    names = ("loop", "training", "cea", "pipeline.run", "selection.ods")
+    assert ods.keys() >= {f"vecaf_lib.{name}" for name in names}
+    assert any(name.endswith(".digits") for name in ods)
+    others = ("selection.topk_loss", "pipeline.progress", "pipeline.runs", "results.runs")
+    assert not ods.keys() & {f"vecaf_lib.{name}" for name in others}
+    assert "vecaf_lib.selection.ods" not in job_of(folder, "random").provenance()["code"]
 
 
 @pytest.mark.parametrize(
-    ("select", "changed", "matters"),
+    ("changes", "run", "parts"),
     [
-        ("ods", "vecaf_lib/loop.py", True),
-        ("ods", "vecaf_lib/training.py", True),
-        ("ods", "vecaf_lib/cea.py", True),
-        ("ods", "vecaf_lib/encoders/vision.py", True),
-        ("ods", "vecaf_lib/datasets/digits.py", True),
-        ("ods", "vecaf_lib/pipeline/run.py", True),
-        ("ods", "vecaf_lib/selection/ods.py", True),
-        ("ods", "vecaf_lib/selection/_ensemble.py", True),
-        ("ods", "vecaf_lib/selection/topk_loss.py", False),
-        ("random", "vecaf_lib/selection/ods.py", False),
-        ("ods", "vecaf_lib/pipeline/progress.py", False),
-        ("ods", "vecaf_lib/report/tables.py", False),
+        ({}, {"ratio": 0.04}, ["0.04 % of 1000"]),
+        ({}, {"target": "thre"}, ["targets", "'thre'", "'three'"]),
+        ({"training__batch_size": 1002}, {}, ["batch_size is 1002", "1000 images"]),
     ],
+    ids=["budget", "target", "batch"],
 )
-def test_the_digest_follows_the_code_that_ran(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, select: str, changed: str, matters: bool
+def test_no_run_starts_if_one_does_not_fit_the_pool(
+    folder: Path,
+    tmp_path: Path,
+    performed: list[str],
+    changes: dict[str, Any],
+    run: dict[str, Any],
+    parts: list[str],
 ) -> None:
-    job = make_job(folder, folder, method=METHOD | {"select": select})
-    before = job.provenance()
-    digests = job_module.code_digests
-
-    def edited(files: Any, root: Path) -> dict[str, str]:
-        return {
-            name: "x" if name == changed else code for name, code in digests(files, root).items()
-        }
-
-    assert (ROOT / changed).is_file()
-    monkeypatch.setattr(job_module, "code_digests", edited)
-    assert (job.provenance()["digest"] != before["digest"]) == matters
-
-
-@pytest.mark.parametrize(
-    ("ratio", "sentence"),
-    [
-        (0.04, r"ratio: 0\.04 % of 1000 samples is less than one; use at least 0\.1"),
-        (0.0, r"ratio: 0 % is not a share of the pool; use more than 0, up to 100"),
-        (100.1, r"ratio: 100\.1 % is not a share of the pool; use more than 0, up to 100"),
-    ],
-)
-def test_no_run_starts_if_one_budget_is_wrong(
-    folder: Path, tmp_path: Path, performed: list[str], ratio: float, sentence: str
-) -> None:
-    grid = [{"ratios": [1.0, ratio], "loops": [2], "multi_run": [True]}]
-    bad = specs("digits", "vecaf", {"grid": grid}, [0])
-    with pytest.raises(BadInput, match=sentence):
-        make_runs({"vecaf": make_job(folder, tmp_path / "runs")}, bad)
+    runs = [RUNS[0], dataclasses.replace(RUNS[1], **run)]
+    with pytest.raises(BadInput) as raised:
+        make_runs({"vecaf": job_of(folder, **changes)}, runs, tmp_path / "runs")
+    assert all(part in str(raised.value) for part in parts)
     assert performed == []
     assert not (tmp_path / "runs").exists()
 
 
-def test_no_run_starts_if_a_batch_is_larger_than_the_pool(
-    folder: Path, tmp_path: Path, performed: list[str]
+def test_a_run_that_fails_is_named_and_those_before_it_are_kept(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = make_job(folder, tmp_path / "runs", training=TRAINING | {"batch_size": 1002})
-    with pytest.raises(BadInput, match=r"batch_size is 1002, but the pool has 1000 images; use at"):
-        make_runs({"vecaf": job}, wanted())
-    assert performed == []
-
-
-def test_text_embeddings_of_another_pool(folder: Path, tmp_path: Path) -> None:
-    np.save(tmp_path / "text.npy", np.zeros((999, 12), dtype=np.float32))
-    job = make_job(folder, tmp_path / "runs", text=tmp_path / "text.npy")
-    with pytest.raises(
-        BadInput, match=r"text\.npy has the shape \(999, 12\), but the pool needs 1000"
-    ):
-        make_runs({"vecaf": job}, wanted((0,)))
-    assert not list((tmp_path / "runs").rglob(f"*{SUFFIX}"))
-
-
-def test_text_embeddings_of_the_wrong_width(folder: Path, tmp_path: Path) -> None:
-    cea = {"mode": "paper", "bridge": "identity"}
-    job = make_job(folder, tmp_path / "runs", method=METHOD | {"cea": cea})
-    sentence = "cea.bridge: 'identity' needs equal widths, but text has 12 and images have 1280"
+    jobs = {"activeft": job_of(folder, "activeft")}
+    jobs["vecaf"] = job_of(folder, text={"name": "hashed"})
+    other = jobs["vecaf"].views.text_file(folder)
+    np.save(other, np.zeros((999, 12), dtype=np.float32))
+    runs = [dataclasses.replace(RUNS[0], method=method) for method in jobs]
+    sentence = r"vecaf multi-r1-l2-s0: .*\.npy .*its shape is \(999, 12\), but .* 1000 images"
     with pytest.raises(BadInput, match=sentence):
-        make_runs({"vecaf": job}, wanted((0,)))
+        make_runs(jobs, runs, tmp_path / "runs")
+    assert contents(tmp_path / "runs").keys() == {runs[0].file}
+
+    def fail(job: Job, run: Run) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(runs_module, "make_run", fail)
+    with pytest.raises(MemoryError) as raised:
+        make_runs(jobs, runs[1:], tmp_path / "runs")
+    assert "vecaf multi-r1-l2-s0" in raised.value.__notes__[0]
 
 
+def test_a_killed_worker_is_a_sentence(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(*_: Any) -> None:  # sent to the worker by value
+        os.kill(os.getpid(), 9)
+
+    monkeypatch.setattr(runs_module, "make_and_store", end)
+    job = job_of(folder, compute__workers=2)
+    with pytest.raises(BadInput, match=r"was killed.*compute\.workers"):
+        make_runs({"vecaf": job}, RUNS, tmp_path)
+
+
+@pytest.mark.timeout(180)
 def test_killed_at_any_moment_the_bytes_are_the_same(
     folder: Path, tmp_path: Path, reference: dict[str, bytes]
 ) -> None:
@@ -365,20 +274,17 @@ def test_killed_at_any_moment_the_bytes_are_the_same(
     Two workers made what survived, one process made the reference: their bytes are equal, too.
     """
     runs = tmp_path / "runs"
-    both = make_job(folder, runs, compute=COMPUTE | {"workers": 2})
-    (tmp_path / "job").write_bytes(pickle.dumps((both, wanted())))
+    both = job_of(folder, compute__workers=2)
+    (tmp_path / "job").write_bytes(pickle.dumps((both, RUNS, runs)))
     command = [sys.executable, "-c", CHILD, str(tmp_path / "job")]
     parent = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
     family: list[psutil.Process] = []
     try:
-        deadline = time.monotonic() + 90
-        while not list(runs.rglob(f"*{SUFFIX}")):
+        while not list(runs.rglob("*.json.gz")):
             assert parent.poll() is None, parent.stderr and parent.stderr.read().decode()
-            assert time.monotonic() < deadline, "no run was finished"
             time.sleep(0.01)
         family = psutil.Process(parent.pid).children(recursive=True)
-        workers = [p for p in family if p.ppid() != parent.pid]  # forked by the fork server
-        assert len(workers) == 2
+        assert len(family) >= 2
     finally:
         parent.kill()
         parent.wait()
@@ -386,45 +292,61 @@ def test_killed_at_any_moment_the_bytes_are_the_same(
     for process in alive:
         process.kill()
     assert not alive
-    survivors = {path: path.stat().st_mtime_ns for path in runs.rglob(f"*{SUFFIX}")}
+    survivors = {path: path.stat().st_mtime_ns for path in runs.rglob("*.json.gz")}
     assert 1 <= len(survivors) < 4, "the kill came too late to prove anything"
 
-    assert make_runs({"vecaf": make_job(folder, runs)}, wanted()) == 4 - len(survivors)
-    made = contents(runs)
-    assert {name: data for name, data in made.items() if name.endswith(SUFFIX)} == reference
+    assert make_runs({"vecaf": job_of(folder)}, RUNS, runs) == 4 - len(survivors)
+    assert contents(runs) == reference
     assert {path: path.stat().st_mtime_ns for path in survivors} == survivors
-    assert set(made) == set(reference), "a part of a file was left behind"
-
-
-def test_the_store_reads_the_whole_grid(finished: Path) -> None:
-    runs = RunStore(finished).load_grid(wanted())
-    assert [run["run"]["seed"] for run in runs] == [0, 1, 0, 1]
 
 
 def test_a_styled_method_trains_on_the_styled_images_of_its_domain(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vecaf_lib.datasets import ImageSet
-    from vecaf_lib.pipeline import run as run_module
-
-    asked: list[dict[str, Any]] = []
+    given: list[dict[str, Any]] = []
 
     def darkened(train: ImageSet, **options: Any) -> ImageSet:
-        asked.append(options)
+        given.append(options)
         ids = tuple(f"{name}+stylised" for name in train.ids)
         return ImageSet(train.images // 8, train.labels, ids, train.class_names)
 
     monkeypatch.setattr(run_module, "stylised", darkened)
     style = {"model": "tiny", "weights": "somewhere", "steps": 3, "batch_size": 2}
-    plain = METHOD | {"select": "random", "options": {}, "cea": None, "domain": "snowy"}
-    told = [
-        run_module.make_run(
-            make_job(folder, tmp_path, method=plain | {"stylise": given}),
-            RunSpec("digits", "clipstyler", True, 10.0, 1, 0),
-        )
-        for given in (None, style)
+    run = Run("digits", "random", True, 10.0, 1, 0)
+    method = {"methods__random__domain": "snowy", "methods__random__domains": ["snowy"]}
+    plain, styled = (
+        make_run(job_of(folder, "random", **method, **changes), run)
+        for changes in ({"domains__snowy__severities": [1, 5]}, {"methods__random__stylise": style})
+    )
+    assert [(a["prompt"], a["steps"], a["seed"]) for a in given] == [("It's a snowy day.", 3, 0)]
+    chosen, names = ([loop["chosen"] for loop in result["loops"]] for result in (plain, styled))
+    assert names[0] == [f"{name}+stylised" for name in chosen[0]]
+    assert plain["train_loss"] != styled["train_loss"]
+    assert plain["domains"]["snowy"].keys() == {"1", "5", "mean"}
+
+
+def test_each_change_of_a_view_is_a_file_of_its_own() -> None:
+    own = Views({"name": "a/b", "weights": "package"}, {"name": "t"})
+    others = [
+        dataclasses.replace(own, prompt="It snows."),
+        dataclasses.replace(own, class_names=True),
+        dataclasses.replace(own, caption_part="nouns"),
+        dataclasses.replace(own, caption_part="attributes"),
+        dataclasses.replace(own, text={"name": "t", "max_tokens": 9}),
     ]
-    assert [(a["prompt"], a["steps"], a["seed"]) for a in asked] == [("It's a snowy day.", 3, 0)]
-    first, second = ([loop["chosen"] for loop in run["loops"]] for run in told)
-    assert second[0] == [f"{name}+stylised" for name in first[0]]
-    assert told[0]["train_loss"] != told[1]["train_loss"]
+    assert len({view.text_file(Path()) for view in [own, *others]}) == 6
+    assert {view.image_file(Path()) for view in others} == {own.image_file(Path())}
+    assert own.image_file(Path("e")).parent == Path("e")
+
+
+def test_the_views_of_methods() -> None:
+    method, plain = (views(SETTINGS, name) for name in ("vecaf_snowy", "activeft"))
+    own = views(SETTINGS)
+    assert method == dataclasses.replace(own, prompt="It's a snowy day.")
+    assert plain == dataclasses.replace(own, needs_text=False)
+    assert views(SETTINGS, "clipstyler_snowy").prompt == ""  # reads no captions
+    lite = views(SETTINGS, "vecaf_lite1_hashed")
+    assert (lite.vision["name"], lite.text["name"]) == ("tf_efficientnet_lite1", "hashed")
+    # names of files do not change, so that embeddings made before are found
+    assert own.text_file(Path()).name == "text-minilm-68722baa.npy"
+    assert own.image_file(Path()).name == "image-tf_efficientnet_lite0-6642e502.npy"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from pools import known, seeded
+from small import pool_fields, seeded
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -20,7 +20,7 @@ def make_pool() -> Callable[..., Pool]:
         centres = torch.randn(groups, d, generator=draw)
         e = centres[torch.arange(n) % groups] + spread * torch.randn(n, d, generator=draw)
         losses = 0.05 + 2 * torch.rand(n, generator=draw)
-        return Pool(n, embeddings=e, losses=losses, **known(n, d, draw))
+        return Pool(n, embeddings=e, losses=losses, **pool_fields(n, d, draw))
 
     return build
 

@@ -1,103 +1,38 @@
-"""ODS, mode `paper`: equation 3, and what equation 7's two terms do."""
+"""ODS, mode `paper`: what equation 7's two terms do; its variants; its fast engine."""
 
 from dataclasses import replace
 
-import oracles
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from small import seeded
 from torch.nn.functional import normalize
 
-from vecaf_lib.selection import Pool, load, option_schema
-from vecaf_lib.selection.ods import loss_distribution, ods_objective
+from vecaf_lib.errors import BadInput
+from vecaf_lib.objective import loss_distribution
+from vecaf_lib.selection import Pool, activeft, load, ods
+from vecaf_lib.selection.ods import ods_objective
+from vecaf_lib.selection.ods_by_class import class_budgets
 
-losses = st.lists(st.floats(0, 1000, width=32), min_size=1, max_size=40).map(torch.tensor)
-
-
-def choose(pool, budget, seed=0, **options):
-    generator = torch.Generator().manual_seed(seed)
-    return load("ods").select(pool, budget, generator=generator, **options)
+QUICK = {"ensemble": 1, "learning_rate": 1e-2}
 
 
-@given(losses, st.floats(0, 4))
-def test_equation_3_is_a_distribution_that_keeps_the_order_of_the_losses(L, gamma):
-    p = loss_distribution(L, gamma)
-    assert (p >= 0).all()
-    assert p.sum().item() == pytest.approx(1, abs=1e-5)
-    assert (p[L.argsort()].diff() >= 0).all()
-
-
-@given(losses)
-def test_power_0_is_uniform(L):
-    torch.testing.assert_close(loss_distribution(L, 0.0), torch.full((len(L),), 1 / len(L)))
-
-
-@given(st.integers(1, 30), st.floats(0, 4))
-def test_all_losses_zero_or_equal_is_uniform(n, gamma):
-    uniform = torch.full((n,), 1 / n)
-    torch.testing.assert_close(loss_distribution(torch.zeros(n), gamma), uniform)
-    torch.testing.assert_close(loss_distribution(torch.full((n,), 0.3), gamma), uniform)
-
-
-@given(st.lists(st.floats(0.015625, 100, width=32), min_size=1, max_size=20), st.floats(0, 3))
-def test_equation_3_against_the_oracle(L, gamma):
-    expected = torch.tensor(oracles.equation_3(L, gamma))
-    torch.testing.assert_close(loss_distribution(torch.tensor(L), gamma), expected)
-
-
-@given(st.floats(1e-30, 1e30))
-def test_the_unit_of_the_loss_does_not_matter(unit):
-    L = torch.tensor([0.5, 1.0, 2.5])
-    expected = loss_distribution(L, 1.0)
-    torch.testing.assert_close(loss_distribution(L * unit, 1.0), expected)
+def choose(pool, budget, seed=0, method="ods", **options):
+    chosen = load(method).select(pool, budget, generator=seeded(seed), **options)
+    assert len(set(chosen.tolist())) == budget
+    return chosen
 
 
 def test_a_higher_loss_pulls_harder():
-    """The sign that tells mode `paper` from mode `official` (see test_official.py)."""
+    """The sign that tells mode `paper` from mode `official` (see test_ods_official.py)."""
     e = normalize(torch.tensor([[1.0, 0.2], [0.1, 1.0]]), dim=1)  # one sample a centroid
-    theta = torch.eye(2)
     pulls = []
     for loss in (0.5, 1.0, 2.0, 4.0):
         p = loss_distribution(torch.tensor([loss, 1.0]), 1.0)
-        pulls.append(ods_objective(e, p, 0.07, 0.0)(theta)[1][0].norm().item())
+        pulls.append(ods_objective(e, p, 0.07, 0.0)(torch.eye(2))[1][0].norm().item())
     assert pulls == sorted(pulls)
     assert pulls[-1] > 2 * pulls[0]
-
-
-def pairwise(e):
-    """Mean cosine between different rows."""
-    cosines = normalize(e, dim=1) @ normalize(e, dim=1).T
-    return ((cosines.sum() - cosines.trace()) / (len(e) * (len(e) - 1))).item()
-
-
-def test_lambda_0_clusters_and_a_large_lambda_spreads():
-    """Nearly all loss is in a tight bunch: without diversity the centroids stay there."""
-    draw = torch.Generator().manual_seed(0)
-    bunch = torch.eye(16)[0] + 0.05 * torch.randn(100, 16, generator=draw)
-    scattered = torch.randn(40, 16, generator=draw)
-    loss = torch.cat([torch.ones(100), torch.full((40,), 0.01)])
-    pool = Pool(140, embeddings=torch.cat([bunch, scattered]), losses=loss)
-    mean = {}
-    for lambda_ in (0.0, 1.0, 10.0):
-        options = {"lambda_": lambda_, "ensemble": 1, "learning_rate": 1e-2, "iterations": 100}
-        picks = [choose(pool, 8, seed=seed, **options) for seed in range(3)]
-        mean[lambda_] = sum(pairwise(pool.embeddings[chosen]) for chosen in picks) / 3
-    assert mean[0.0] > 0.3 + max(mean[1.0], mean[10.0])
-
-
-def test_the_loss_weight_draws_the_selection_to_high_losses(make_pool):
-    pool = make_pool(n=120)
-    angle = normalize(pool.embeddings, dim=1) @ normalize(pool.embeddings[:1], dim=1).T
-    pool = replace(pool, losses=(3 * angle.squeeze(1)).exp())  # high in one region
-    options = {"lambda_": 0.1, "ensemble": 1, "learning_rate": 1e-2, "iterations": 150}
-
-    def mean_loss(power):
-        picks = [choose(pool, 8, seed=s, loss_power=power, **options) for s in range(3)]
-        return pool.losses[torch.cat(picks)].mean().item()
-
-    assert mean_loss(1.0) > 1.1 * mean_loss(0.0)
 
 
 def test_power_0_is_blind_to_the_losses(make_pool):
@@ -109,51 +44,151 @@ def test_power_0_is_blind_to_the_losses(make_pool):
         assert torch.equal(*answers) is blind
 
 
-def test_the_record_tells_iterations_objective_and_overlap(make_pool):
-    record = {}
-    choose(make_pool(), 6, iterations=20, tolerance=0.0, record=record)
-    assert record["iterations"] == 20
-    assert 0 <= record["ensemble_overlap"] <= 1
-    alone = {}
-    choose(make_pool(), 6, iterations=20, ensemble=1, record=alone)
-    assert "ensemble_overlap" not in alone
+def test_members_that_agree_overlap_fully():
+    """Every member takes the whole pool, in another order: matched, they are one and the same."""
+    pool, record = Pool(6, embeddings=torch.eye(6), losses=torch.ones(6)), {}
+    chosen = choose(pool, 6, record=record, iterations=1)
+    assert torch.equal(chosen, torch.randperm(6, generator=seeded(0)))
+    assert record["ensemble_overlap"] == 1
 
 
-def test_one_member_is_the_plain_answer_of_member_1():
-    pool = Pool(12, embeddings=torch.eye(12), losses=torch.ones(12))
-    draws = torch.randperm(12, generator=torch.Generator().manual_seed(4))[:5]
-    assert torch.equal(choose(pool, 5, seed=4, ensemble=1, iterations=1), draws)
+# class by class
+
+
+def classes(losses=None, labelled=0):
+    """100 samples of four classes with 70, 20, 9 and 1 of them."""
+    labels = torch.tensor([0] * 70 + [1] * 20 + [2] * 9 + [3])
+    e = torch.randn(100, 8, generator=seeded(0)) + 3 * torch.eye(8)[labels]
+    losses = torch.ones(100) if losses is None else losses
+    known = torch.arange(labelled)
+    return Pool(100, embeddings=e, losses=losses, all_labels=labels, labelled=known)
+
+
+def by_class(pool, budget, **options):
+    chosen = choose(pool, budget, method="ods_by_class", iterations=10, **options)
+    return torch.bincount(pool.all_labels[chosen], minlength=4).tolist()
+
+
+@given(
+    weights=st.lists(st.floats(0, 100), min_size=1, max_size=12),
+    sizes=st.lists(st.integers(0, 9), min_size=12, max_size=12),
+    share=st.floats(0, 1),
+)
+def test_class_budgets_are_exact_and_within_what_classes_have(weights, sizes, share):
+    sizes = torch.tensor(sizes[: len(weights)])
+    budget = int(share * int(sizes.sum()))
+    counts = class_budgets(torch.tensor(weights), budget, sizes)
+    assert int(counts.sum()) == budget
+    assert bool(((counts >= 0) & (counts <= sizes)).all())
+    if budget >= int((sizes > 0).sum()):
+        assert bool((counts[sizes > 0] > 0).all())
 
 
 @pytest.mark.parametrize(
-    ("method", "option", "wrong"),
+    ("weights", "budget", "sizes", "counts"),
     [
-        *[("ods", "tau", v) for v in (0, -1, float("nan"))],
-        *[("ods", "lambda_", v) for v in (-0.1, float("inf"))],
-        *[("ods", "loss_power", v) for v in (-1, "high")],
-        *[("ods", "iterations", v) for v in (0, 2.5)],
-        *[("ods", "learning_rate", v) for v in (0, -1e-3)],
-        *[("ods", "tolerance", v) for v in (-1e-9, None)],
-        *[("ods", "ensemble", v) for v in (0, -1, None)],
-        *[("ods", "shrinkage", v) for v in (0, 1.01)],
-        ("ods", "temperature", 1),
-        ("activeft", "tau", 0),
-        ("activeft", "lambda_", 1),
-        ("ods_official", "weight", "softmax"),
-        ("ods_official", "ensemble", 0),
-        ("random", "seed", 1),
-        ("random", "generator", 1),
+        ([6.0, 3.0, 1.0], 10, [50, 50, 50], [6, 3, 1]),
+        ([1.0, 0.0, 0.0], 5, [50, 50, 50], [3, 1, 1]),
+        ([1.0, 0.0, 0.0], 2, [50, 50, 50], [2, 0, 0]),
+        ([1.0, 1.0, 1.0], 6, [1, 9, 9], [1, 3, 2]),
     ],
 )
-def test_options_out_of_range_or_unknown_are_refused(method, option, wrong):
-    with pytest.raises(ValidationError, match=option):
-        option_schema(method)(**{option: wrong})
+def test_class_budgets_by_hand(weights, budget, sizes, counts):
+    assert class_budgets(torch.tensor(weights), budget, torch.tensor(sizes)).tolist() == counts
 
 
-def test_option_defaults_are_those_of_the_signature():
-    options = option_schema("ods")().model_dump()
-    assert options["ensemble"] == 5
-    assert options["learning_rate"] == 1e-3
-    assert options["loss_power"] == 1.0
-    assert not {"pool", "budget", "generator", "record"} & set(options)
-    assert option_schema("ods")(lambda_=0, shrinkage=1).model_dump()["lambda_"] == 0
+def test_every_class_gets_a_sample_where_the_budget_reaches():
+    assert min(by_class(classes(), 4)) == 1
+    assert by_class(classes(), 20, class_power=1.0) == [13, 4, 2, 1]
+    assert by_class(classes(), 20, class_power=0.0) == [7, 6, 6, 1]  # the last has no more
+    assert [sum(by_class(classes(), budget)) for budget in (1, 3, 100)] == [1, 3, 100]
+
+
+def test_classes_with_larger_losses_get_more_and_gamma_switches_that_off():
+    losses = torch.ones(100)
+    losses[70:90] = 9.0
+    assert by_class(classes(losses), 20)[1] > by_class(classes(), 20)[1]
+    assert by_class(classes(losses), 20, loss_power=0.0) == by_class(classes(), 20)
+
+
+def test_samples_of_earlier_loops_are_not_chosen_again_unless_allowed():
+    record = {}
+    chosen = choose(classes(labelled=60), 30, method="ods_by_class", iterations=5, record=record)
+    assert record == {"classes": 4, "repeated": 0}
+    assert int(chosen.min()) >= 60
+    by_class(classes(labelled=60), 30, repeat=True, record=record)
+    assert record["repeated"] > 0
+
+
+# self-paced
+
+
+FAST_PACE = {"iterations": 20, "learning_rate": 0.01, "ensemble": 2}
+
+
+def halves(labelled=0):
+    """200 samples in one cloud; the first half is easy, the second hard."""
+    losses = torch.cat([torch.full((100,), 0.1), torch.full((100,), 5.0)])
+    e = torch.randn(200, 8, generator=seeded(0)) + torch.eye(8)[0]
+    return Pool(200, embeddings=e, losses=losses, labelled=torch.arange(labelled))
+
+
+def paced(pool, budget=20, seed=0, **options):
+    return choose(pool, budget, seed, method="ods_self_paced", **FAST_PACE, **options)
+
+
+def test_the_faster_the_pace_the_easier_the_samples():
+    losses = halves().losses
+    mean = {
+        pace: sum(losses[paced(halves(), seed=s, pace=pace, lambda_=0.0)].mean() for s in range(5))
+        for pace in (0.0, 3.0)
+    }
+    assert mean[3.0] < mean[0.0] - 1.0
+    assert 5 * losses[choose(halves(), 20, lambda_=0.0, **FAST_PACE)].mean() > mean[3.0]
+
+
+def test_without_a_pace_it_is_ods_without_losses_and_only_differences_of_losses_count():
+    plain = choose(halves(), 20, 3, loss_power=0.0, **FAST_PACE)
+    assert torch.equal(paced(halves(), seed=3, pace=0.0), plain)
+    shifted = replace(halves(), losses=halves().losses + 400)  # e^-400 would be 0 in float32
+    assert torch.equal(paced(halves()), paced(shifted))
+
+
+@pytest.mark.parametrize(("labelled", "budget", "again"), [(60, 20, 0), (190, 20, 10)])
+def test_labelled_samples_come_again_only_where_too_few_are_left(labelled, budget, again):
+    assert int((paced(halves(labelled), budget) < labelled).sum()) == again
+
+
+# the fast engine
+
+
+FAST = {"engine": "fast", "iterations": 150, "learning_rate": 3e-3, "reassign_every": 10}
+
+
+def clustered(n):
+    g = seeded(0)
+    centres = torch.randn(15, 24, generator=g)
+    noise = 0.5 * torch.randn(n, 24, generator=g)
+    e = normalize(centres[torch.randint(15, (n,), generator=g)] + noise, dim=1)
+    return Pool(n, embeddings=3 * e, losses=torch.rand(n, generator=g))
+
+
+@pytest.mark.parametrize("method", ["ods", "activeft"])
+def test_fast_reaches_the_objective_of_exact_and_follows_its_generator(method):
+    alone = {"tolerance": 0.0} | ({"ensemble": 1} if method == "ods" else {})
+    exact, fast = {}, {}
+    choose(clustered(1500), 30, 1, method, record=exact, **alone)
+    chosen = choose(clustered(1500), 30, 1, method, record=fast, **FAST | alone)
+    assert fast["objective"] < exact["objective"] + 0.005 * abs(exact["objective"])
+    assert (exact["iterations"], fast["iterations"]) == (300, 150)
+    assert torch.equal(choose(clustered(1500), 30, 1, method, **FAST | alone), chosen)
+    assert not torch.equal(choose(clustered(1500), 30, 2, method, **FAST | alone), chosen)
+
+
+def test_fast_follows_the_losses_and_the_options():
+    pool = clustered(300)
+    plain = choose(pool, 10, **FAST)
+    for option in ({"loss_power": 0.0}, {"tau": 0.3}, {"lambda_": 0.0}, {"ensemble": 1}):
+        assert not torch.equal(ods.select(pool, 10, generator=seeded(0), **FAST, **option), plain)
+    with pytest.raises(BadInput, match=r"tau.*0\.01"):
+        activeft.select(clustered(50), 5, generator=seeded(0), tau=0.01, **FAST)

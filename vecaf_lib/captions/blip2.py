@@ -1,135 +1,135 @@
 """BLIP-2 (Li et al., ICML 2023) as the captioner: what the paper uses (section 1)."""
 
-from typing import Any
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any
 
 import torch
-import transformers
 from jaxtyping import UInt8
+from pydantic import Field
 from torch import Tensor
+from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
-from vecaf_lib.captions import blip2_files
-from vecaf_lib.captions._types import Count, Positive, Text, Tokens
-from vecaf_lib.captions.blip2_load import load
-from vecaf_lib.captions.captioner import Captioner
-from vecaf_lib.errors import BadInput
+from vecaf_lib.captions.captioning import WHEN_EMPTY, Captioner, Images
+from vecaf_lib.files import sha256_file, sha256_json
+from vecaf_lib.models.weights import Checkpoint, explained, locate, quiet
+from vecaf_lib.models.weights import fetch as fetch_checkpoint
 
+NEEDS = (
+    ("config.json",),
+    ("preprocessor_config.json", "processor_config.json"),
+    ("tokenizer.json", "vocab.json", "spiece.model"),
+)
+EXTRAS = ("*_config.json", "*_map.json", "merges.txt", "added_tokens.json", "chat_template.json")
+DECODING: dict[str, Any] = {"do_sample": False, "min_new_tokens": 1}
+DECODING |= {"repetition_penalty": 1.0, "length_penalty": 1.0}
+KINDS = {".json", ".txt", ".model", ".safetensors", ".bin"}  # of files that are digested
 LONGER = 5  # tokens at least, when a caption came out empty
-RETRY = {"do_sample": True, "num_beams": 1, "top_p": 0.9, "seed": 0}  # when it did so again
+SAMPLING = {"do_sample": True, "num_beams": 1, "top_p": 0.9, "length_penalty": None}  # and again
+SEED = 0
+Text = Annotated[str, Field(min_length=1)]
 
 
 class Blip2Captioner(Captioner):
     """Captions by a BLIP-2 model: float16 on a GPU, float32 on a CPU.
 
     A caption without a letter or digit counts as empty. It is decoded again, alone, first with at
-    least five tokens, then by sampling from a fixed seed; if nothing helps, "" is returned and
-    ``when_empty`` is the text to use.
+    least five tokens, then by sampling from a fixed seed.
 
     Args:
-        model: the hub's name of the model.
-        revision: branch, tag or commit on the hub; None is its main branch.
         weights: ``hub`` (the local cache; absent, the network unless HF_HUB_OFFLINE=1), or the path
             of a folder as ``save_pretrained`` writes it.
         prompt: what the caption continues, such as "a photo of"; not a part of the caption.
-        num_beams: of the beam search; 1 is greedy decoding.
-        max_new_tokens: at most so many tokens a caption.
-        min_new_tokens: at least so many.
-        repetition_penalty: above 1 makes repeated words less likely.
-        length_penalty: above 0 favours long captions in beam search.
-        when_empty: the caption of images for which none comes out.
-        device: where it runs.
-
-    Raises:
-        BadInput: the checkpoint is absent, damaged or no BLIP-2, or the options contradict.
+        num_beams, max_new_tokens: of transformers' ``generate``; one beam is greedy.
     """
 
     def __init__(
         self,
         *,
+        pool_images: Images | None = None,
+        device: str | torch.device = "cpu",
         model: Text = "Salesforce/blip2-opt-2.7b",
         revision: str | None = None,
         weights: Text = "hub",
         prompt: str = "",
-        num_beams: Count = 5,
-        max_new_tokens: Count = 30,
-        min_new_tokens: Tokens = 1,
-        repetition_penalty: Positive = 1.0,
-        length_penalty: float = 1.0,
-        when_empty: Text = "a picture",
-        device: str | torch.device = "cpu",
+        num_beams: Annotated[int, Field(ge=1)] = 5,
+        max_new_tokens: Annotated[int, Field(ge=1)] = 30,
     ) -> None:
-        if min_new_tokens > max_new_tokens:
-            raise BadInput(
-                f"captions.options.min_new_tokens is {min_new_tokens}; it must be at most "
-                f"max_new_tokens, which is {max_new_tokens}."
-            )
-        folder = blip2_files.checkpoint(model, revision, weights)
+        folder = self.locate({"model": model, "revision": revision, "weights": weights}, fetch=True)
         self._device = torch.device(device)
         self._dtype = torch.float16 if self._device.type == "cuda" else torch.float32
-        self._processor, self._model = load(folder, dtype=self._dtype, device=self._device)
-        self._prompt, self.when_empty = prompt, when_empty
-        self._decoding: dict[str, Any] = {
-            "do_sample": False,
-            "num_beams": num_beams,
-            "max_new_tokens": max_new_tokens,
-            "min_new_tokens": min_new_tokens,
-            "repetition_penalty": repetition_penalty,
-            "length_penalty": length_penalty,
-        }
-        self._record = {
+        with explained(
+            f"captions.options.weights: {folder} is not a readable BLIP-2 checkpoint; use an "
+            "unchanged copy"
+        ):
+            kind = json.loads((folder / "config.json").read_bytes())["model_type"]
+            if kind != "blip-2":
+                raise ValueError(f"it is of type {kind!r}")
+            local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+            with quiet(), torch.random.fork_rng(devices=[]):
+                self._processor = processor = Blip2Processor.from_pretrained(folder, **local)
+                # safetensors, or a pickle of nothing but tensors
+                net, report = Blip2ForConditionalGeneration.from_pretrained(
+                    folder, weights_only=True, dtype=self._dtype, output_loading_info=True, **local
+                )
+            if missing := sorted(report["missing_keys"]):
+                raise ValueError(f"{len(missing)} tensors are missing, such as {missing[0]}")
+            # which token stands for the image, checkpoints before 2025 leave open
+            token = processor.tokenizer.convert_tokens_to_ids(processor.image_token.content)
+            processor.num_query_tokens = processor.num_query_tokens or net.config.num_query_tokens
+            net.config.image_token_id = net.config.image_token_id or token
+        self._model = net.to(device).eval().requires_grad_(False)
+        self._prompt, revision = prompt, folder.name  # of snapshots/<commit>
+        if weights != "hub":
+            digest = sha256_json(
+                {path.name: sha256_file(path) for path in folder.iterdir() if path.suffix in KINDS}
+            )
+            model, revision = folder.resolve().name, f"sha256:{digest}"
+        self._decoding = DECODING | {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
+        longer: dict[str, Any] = {"min_new_tokens": min(LONGER, max_new_tokens)}
+        self._retries = [longer, longer | SAMPLING]
+        self.record = {
             "captioner": "blip2",
-            "model": model if weights == "hub" else folder.resolve().name,
-            "revision": blip2_files.identity(folder, weights),
+            "model": model,
+            "revision": revision,
             "prompt": prompt,
             "decoding": self._decoding,
-            "retries": [{"min_new_tokens": LONGER}, RETRY],
-            "when_empty": when_empty,
+            "retries": [*self._retries, {"seed": SEED}],
+            "when_empty": WHEN_EMPTY,
             "precision": str(self._dtype).removeprefix("torch."),
-            "versions": {
-                "torch": torch.__version__.split("+")[0],
-                "transformers": transformers.__version__,
-            },
+            "versions": {name: version(name).split("+")[0] for name in ("torch", "transformers")},
         }
 
-    def record(self) -> dict[str, Any]:
-        """Model, commit or checksum, prompt, decoding, precision and libraries."""
-        return self._record
+    @staticmethod
+    def locate(options: Mapping[str, Any], *, fetch: bool) -> Path:
+        """The folder of config, tokenizer and weights."""
+        model, revision, weights = (options[name] for name in ("model", "revision", "weights"))
+        checkpoint = Checkpoint("captions.options", model, revision, needs=NEEDS, extras=EXTRAS)
+        online = fetch and weights == "hub"
+        return fetch_checkpoint(checkpoint) if online else locate(checkpoint, weights)
 
     @torch.inference_mode()
     def __call__(self, images: UInt8[Tensor, "b 3 h w"]) -> list[str]:
         """One caption an image, [b]; "" where none came out."""
         captions = self._generate(images, self._decoding)
-        return [caption or self._again(images[at : at + 1]) for at, caption in enumerate(captions)]
-
-    def _again(self, image: UInt8[Tensor, "1 3 h w"]) -> str:
-        tokens = self._decoding["max_new_tokens"]
-        longer = max(min(LONGER, tokens), self._decoding["min_new_tokens"])
-        (caption,) = self._generate(image, self._decoding | {"min_new_tokens": longer})
-        if caption:
-            return caption
-        sampling = {name: value for name, value in RETRY.items() if name != "seed"}
-        cuda = range(torch.cuda.device_count() if self._device.type == "cuda" else 0)
-        with torch.random.fork_rng(devices=cuda):  # generate() draws from the global state
-            torch.manual_seed(RETRY["seed"])
-            sampled = self._decoding | {"min_new_tokens": longer, "length_penalty": None}
-            (caption,) = self._generate(image, sampled | sampling)
-        return caption
+        for at, retry in product(range(len(images)), self._retries):
+            if not captions[at]:
+                captions[at] = self._generate(images[at : at + 1], self._decoding | retry)[0]
+        return captions
 
     def _generate(self, images: UInt8[Tensor, "b 3 h w"], decoding: dict[str, Any]) -> list[str]:
-        inputs = self._processor(  # prompts are equal, so that no token is padding
-            images=list(images.to(self._device)),
-            text=[self._prompt] * len(images),
-            return_tensors="pt",
-        ).to(self._device)
+        pixels, text = list(images.to(self._device)), [self._prompt] * len(images)  # no padding
+        inputs = self._processor(pixels, text, return_tensors="pt").to(self._device)
         inputs["pixel_values"] = inputs["pixel_values"].to(self._dtype)
-        written = self._model.generate(**inputs, **decoding)  # (b, tokens)
+        with torch.random.fork_rng():  # sampling draws from the global state
+            torch.manual_seed(SEED)
+            written = self._model.generate(**inputs, **decoding)  # (b, tokens)
         given = inputs["input_ids"]
         if torch.equal(written[:, : given.shape[1]], given):  # decoders repeat image and prompt
             written = written[:, given.shape[1] :]
         texts = self._processor.batch_decode(written, skip_special_tokens=True)
-        return [_tidy(text) for text in texts]
-
-
-def _tidy(text: str) -> str:
-    """On one line, or "" if there is not one letter or digit."""
-    text = " ".join(text.split())
-    return text if any(character.isalnum() for character in text) else ""
+        lines = [" ".join(text.split()) for text in texts]
+        return [line if any(map(str.isalnum, line)) else "" for line in lines]

@@ -1,123 +1,102 @@
-"""What a result came from: the code a file imports, that code's checksums, library versions."""
+"""What a result came from: its inputs, the modules behind it, and what these compute.
+
+Images, captions and weights of your own may lie anywhere, so they are identified at every
+`dvc repro`, without torch; the same inputs give the same bytes wherever they lie.
+"""
 
 import ast
-import re
-from collections.abc import Iterable, Iterator
-from importlib import metadata
+import functools
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+import grimp
+
+from vecaf_lib.data.place import identify
 from vecaf_lib.errors import BadInput
-from vecaf_lib.files import sha256_file
+from vecaf_lib.files import sha256_file, sha256_json, write_json
+from vecaf_lib.pipeline.project import Project
 
-PACKAGE = "vecaf_lib"
-_PYTHON_CELL_MAGICS = ("capture", "prun", "time", "timeit")
+LIBRARY = Path(__file__).parents[1]
+_graph = functools.cache(functools.partial(grimp.build_graph, "vecaf_lib", cache_dir=None))
 
 
-def imports_of(path: Path, root: Path) -> frozenset[Path]:
-    """The files of vecaf_lib that a .py or .ipynb file imports, directly or through others.
+def write_inputs(output: str) -> None:
+    """Identify the active profile's inputs in a JSON file; ``{profile}`` stands for its name."""
+    project = Project.of_stage()
+    names = ("dataset", "captions", "vision", "text", "methods")
+    write_json(
+        project.path(output),
+        identify_inputs({n: project.section(n) for n in names}, data=project.path("data")),
+    )
 
-    Read from the source, nothing is run: imports inside functions count, imports by a computed
-    name do not. The ``__init__.py`` of each package on the way is included.
 
-    Args:
-        path: the file, absolute or relative to ``root``; it is not itself in the answer unless
-            another file imports it.
-        root: the folder that holds vecaf_lib.
+def identify_inputs(settings: Mapping[str, Any], *, data: Path) -> dict[str, Any]:
+    """Digests of the inputs that the settings name; BadInput if one is not there.
 
-    Returns:
-        paths relative to ``root``.
-
-    Raises:
-        BadInput: a file cannot be parsed, or imports a module of vecaf_lib that does not exist.
+    ``images``: see ``identify`` of the data sets; ``captions``: SHA-256 where they are a file;
+    ``vision`` and ``text``: path -> SHA-256 of weights that are the user's own.
     """
-    root = root.resolve()
-    found: set[Path] = set()
-    pending = [root / path]
+    dataset, source = settings["dataset"], settings["captions"]["source"]
+    digests = {
+        "images": identify(
+            dataset["name"], data=data, root=dataset["root"], options=dataset["options"]
+        ),
+        "captions": _contents("captions.source", source) if Path(source).suffix else None,
+    }
+    for kind in ("vision", "text"):
+        sections = [settings[kind], *(method[kind] for method in settings["methods"].values())]
+        own = {section["weights"] for section in sections if section} - {"package", "hub"}
+        digests[kind] = {path: _contents(f"{kind}.weights", path) for path in sorted(own)}
+    return digests
+
+
+def _contents(setting: str, name: str) -> Any:
+    """SHA-256 of a file, or of each file in a folder."""
+    path = Path(name)
+    if path.is_dir():
+        files = (file for file in sorted(path.rglob("*")) if file.is_file())
+        return {file.relative_to(path).as_posix(): sha256_file(file) for file in files}
+    if not path.is_file():
+        raise BadInput(f"{setting}: {path} does not exist; give the path of a file.")
+    return sha256_file(path)
+
+
+def modules_behind(names: Iterable[str]) -> set[str]:
+    """These modules, their packages, and all that they import, by the source, in functions too."""
+    behind: set[str] = set()
+    pending = set(names)
     while pending:
-        for file in _direct_imports(pending.pop(), root) - found:
-            found.add(file)
-            pending.append(root / file)
-    return frozenset(found)
+        name = pending.pop()
+        behind.add(name)
+        imported = _graph().find_modules_directly_imported_by(name) | {name.rpartition(".")[0]}
+        pending |= imported - behind - {""}
+    return behind
 
 
-def code_digests(paths: Iterable[Path], root: Path) -> dict[str, str]:
-    """SHA-256 of each file, by its path relative to ``root``, in the order of the names."""
-    names = {(root / path).relative_to(root).as_posix() for path in paths}
-    return {name: sha256_file(root / name) for name in sorted(names)}
-
-
-def library_versions(names: Iterable[str]) -> dict[str, str]:
-    """The installed version of each distribution, e.g. ``{"torch": "2.13.0"}``.
-
-    Raises:
-        BadInput: one is not installed.
-    """
-    versions = {}
+def code_digests(names: Iterable[str]) -> dict[str, str]:
+    """Module -> SHA-256 of what it computes: its syntax tree without docstrings and comments."""
+    digests = {}
     for name in sorted(names):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError as error:
-            raise BadInput(
-                f"Package {name} is not installed; install the environment from its lock file."
-            ) from error
-    return versions
+        path = LIBRARY.joinpath(*name.split(".")[1:])
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        digests[name] = _digest(path.read_bytes())
+    return digests
 
 
-def _direct_imports(file: Path, root: Path) -> set[Path]:
-    found: set[Path] = set()
-    for module, names in _import_statements(file, root):
-        if module.split(".")[0] != PACKAGE:
-            continue
-        parts = module.split(".")
-        if not (_file_of(parts, root) or (root / Path(*parts)).is_dir()):
-            raise BadInput(f"{file} imports {module}, which does not exist under {root}.")
-        wanted = [parts[:depth] for depth in range(1, len(parts) + 1)]
-        wanted += [[*parts, name] for name in names]  # a name may be a module of the package
-        found.update(target for part in wanted if (target := _file_of(part, root)))
-    return found
+@functools.lru_cache(maxsize=256)
+def _digest(source: bytes) -> str:
+    return sha256_json(_plain(ast.parse(source)))
 
 
-def _file_of(parts: list[str], root: Path) -> Path | None:
-    for candidate in (Path(*parts, "__init__.py"), Path(*parts).with_suffix(".py")):
-        if (root / candidate).is_file():
-            return candidate
-    return None
-
-
-def _import_statements(file: Path, root: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield (absolute module name, names taken from it) of each import statement."""
-    for tree in _syntax_trees(file):
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                yield from ((alias.name, []) for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
-                module = node.module or ""
-                if node.level:
-                    package = file.relative_to(root).parts[: -node.level]
-                    module = ".".join([*package, module]).rstrip(".")
-                yield module, [alias.name for alias in node.names]
-
-
-def _syntax_trees(file: Path) -> list[ast.AST]:
-    try:
-        if file.suffix != ".ipynb":
-            return [ast.parse(file.read_bytes())]
-        from vecaf_lib.pipeline.notebooks import read_notebook  # nbformat is slow to import
-
-        code = [cell.source for cell in read_notebook(file).cells if cell.cell_type == "code"]
-        return [ast.parse(_without_magics(source)) for source in code]
-    except FileNotFoundError as error:
-        raise BadInput(f"{file} does not exist; check the path.") from error
-    except SyntaxError as error:
-        raise BadInput(f"{file} is not valid Python ({error}); mend it.") from error
-
-
-def _without_magics(source: str) -> str:
-    from IPython.core.inputtransformer2 import TransformerManager  # slow to import
-
-    first, _, rest = source.lstrip().partition("\n")
-    if magic := re.match(r"%%(\w+)", first):
-        if magic[1] not in _PYTHON_CELL_MAGICS:
-            return ""  # another language
-        source = rest
-    return TransformerManager().transform_cell(source)
+def _plain(node: Any) -> Any:
+    """A syntax tree as JSON, the same in every Python: empty fields, new in some, are left out."""
+    match node:
+        case ast.Expr(ast.Constant(str())):
+            return None  # a docstring, or another string that nothing uses
+        case list():
+            return [part for part in map(_plain, node) if part is not None]
+        case ast.AST():
+            fields = {name: part for name, part in ast.iter_fields(node) if part not in (None, [])}
+            return [type(node).__name__, {name: _plain(part) for name, part in fields.items()}]
+    return repr(node)

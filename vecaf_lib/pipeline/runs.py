@@ -1,86 +1,117 @@
-"""The runs of a profile: which are wanted, which are finished; the others, side by side."""
+"""All runs of a profile: the unfinished ones are made, side by side, each stored at once."""
 
-import functools
-from collections.abc import Mapping, Sequence
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+import torch
+from joblib import Parallel, delayed, parallel_config
+
+from vecaf_lib.devices import rank_and_size
 from vecaf_lib.errors import BadInput
-from vecaf_lib.pipeline.job import Job
+from vecaf_lib.options import one_of
+from vecaf_lib.pipeline import progress
 from vecaf_lib.pipeline.launch import launch
-from vecaf_lib.pipeline.store import RunSpec, RunStore
-from vecaf_lib.pipeline.workers import run_all
-from vecaf_lib.selection._pool import budget_of
+from vecaf_lib.pipeline.run import Job, make_run
+from vecaf_lib.results.runs import Run, RunStore
+from vecaf_lib.selection.pool import budget_of
 
 
-def make_runs(jobs: Mapping[str, Job], wanted: Sequence[RunSpec]) -> int:
-    """Make those of the wanted runs that are not finished; each is stored as soon as it ends.
+def make_runs(jobs: Mapping[str, Job], runs: Sequence[Run], folder: Path) -> int:
+    """Make those runs whose file is not whole or came from other code or inputs; how many it made.
 
-    Args:
-        jobs: method -> what its runs depend on; of one profile.
-        wanted: runs of these methods, made in this order.
-
-    Returns:
-        How many had to be made.
-
-    Raises:
-        BadInput: a budget, batch size or target class does not fit the pool (before any run
-            starts), or a run fails; finished runs are kept.
+    BadInput if a run does not fit the pool (then none starts), or fails, or is killed.
     """
-    if not wanted:
-        return 0
-    first = next(iter(jobs.values()))
-    _check(first, wanted)
+    for run in runs:  # refuse at once what would fail only after other runs
+        pool = jobs[run.method].images("train")
+        batch = jobs[run.method].settings["training"]["batch_size"]
+        if batch > (size := len(pool)):
+            raise BadInput(f"training.batch_size is {batch}, more than the pool's {size} images.")
+        budget_of(run.ratio, size)
+        if run.target:
+            one_of(run.target, pool.class_names, "class of the pool, but stands in targets")
     provenance = {name: job.provenance() for name, job in jobs.items()}
-    store = RunStore(first.runs)
-    for method in jobs:
-        store.sweep(method)
-    todo = [s for s in wanted if not store.finished(s, provenance[s.method]["digest"])]
-    compute = first.compute
+    for part in folder.glob("*/.*.part"):  # unfinished copies that a kill left
+        part.unlink(missing_ok=True)
+    store = RunStore(folder)
+    todo = [run for run in runs if not store.finished(run, provenance[run.method]["digest"])]
+    if not todo:
+        return 0
+    compute = jobs[todo[0].method].settings["compute"]
     if compute["processes"] > 1:
-        shared = {
-            "jobs": {name: job.plain() for name, job in jobs.items()},
-            "wanted": [asdict(spec) for spec in todo],
+        work = {
+            "jobs": {name: vars(job) for name, job in jobs.items()},
+            "runs": [*map(asdict, todo)],
             "provenance": provenance,
+            "folder": folder,
         }
-        if todo:
-            from vecaf_lib.pipeline.run import make_all  # imports timm, which is slow
-
-            launch(make_all, shared, processes=compute["processes"])
+        plain = json.loads(json.dumps(work, default=str))
+        launch(make_all, plain, processes=compute["processes"])
         return len(todo)
-    run_all(
-        functools.partial(perform, dict(jobs), provenance),
-        todo,
-        workers=compute["workers"],
-        threads=compute["threads"],
-        description=f"runs, {len(wanted) - len(todo)} kept" if len(todo) < len(wanted) else "runs",
-        preload=["vecaf_lib.pipeline.run"],
-    )
+    tasks = (delayed(make_and_store)(jobs[r.method], r, provenance[r.method], folder) for r in todo)
+    with parallel_config(
+        "loky",
+        n_jobs=min(compute["workers"], len(todo)),
+        max_nbytes=None,
+        inner_max_num_threads=compute["threads"],
+        initializer=_settle_in,
+        initargs=(os.getpid(),),
+    ):
+        try:
+            _follow(Parallel(return_as="generator_unordered", batch_size=1)(tasks), len(todo))
+        except BrokenProcessPool as error:
+            raise BadInput(
+                "A run was killed, most often for want of memory; lower compute.workers and "
+                "repeat, finished runs are kept."
+            ) from error
     return len(todo)
 
 
-def perform(jobs: Mapping[str, Job], provenance: Mapping[str, Any], spec: RunSpec) -> None:
-    """Make one run and store it; called in a worker, which alone needs timm and accelerate."""
-    from vecaf_lib.pipeline.run import make_run
+def make_and_store(job: Job, run: Run, provenance: Mapping[str, Any], folder: Path | str) -> Run:
+    """Make one run and store it; what goes wrong names the run."""
+    torch.set_num_threads(job.settings["compute"]["threads"])
+    try:
+        result = make_run(job, run)
+        if rank_and_size()[0] == 0:
+            RunStore(Path(folder)).save(run, result, provenance)
+    except BadInput as error:
+        raise BadInput(f"{run.method} {run.name}: {error}") from error
+    except Exception as error:
+        error.add_note(f"This happened in the run {run.method} {run.name}.")
+        raise
+    return run
 
-    job = jobs[spec.method]
-    RunStore(job.runs).save(spec, make_run(job, spec), provenance[spec.method])
+
+def make_all(
+    jobs: Mapping[str, Any], runs: Sequence[Any], provenance: Mapping[str, Any], folder: str
+) -> None:
+    """Make runs one after another, each shared by all processes of a launch."""
+    todo = [(Job(**jobs[run["method"]]), Run(**run), provenance[run["method"]]) for run in runs]
+    _follow((make_and_store(*parts, folder) for parts in todo), len(todo))
 
 
-def _check(job: Job, wanted: Sequence[RunSpec]) -> None:
-    """Refuse at once what would fail only after other runs."""
-    pool = job.images("train")
-    if job.training["batch_size"] > len(pool):
-        raise BadInput(
-            f"training.batch_size is {job.training['batch_size']}, but the pool has {len(pool)} "
-            "images; use at most that."
-        )
-    for spec in wanted:
-        budget_of(spec.ratio, len(pool))
-        if spec.target and spec.target not in pool.class_names:
-            known = ", ".join(pool.class_names[:10])
-            raise BadInput(
-                f"methods.{spec.method}.grid: targets has {spec.target!r}, which is no class of "
-                f"{job.dataset['name']}; its classes are {known}"
-                f"{', ...' if len(pool.class_names) > 10 else ''}."
-            )
+def _follow(runs: Iterable[Run], total: int) -> None:
+    with progress.bar(total, "runs") as bar:
+        for run in runs:
+            bar.set_postfix_str(f"{run.method} {run.name}", refresh=False)
+            bar.update()
+
+
+def _settle_in(parent: int) -> None:
+    """In a worker: no bars, a quiet end by Ctrl-C, and an end when its parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    progress.silence()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

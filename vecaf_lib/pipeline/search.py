@@ -1,154 +1,98 @@
-"""Try settings on the validation split: ``python -m vecaf_lib.pipeline.search PROFILE [ROUND ...]``
+"""Settings tried on the validation split alone, with seeds that the evidence does not use.
 
-The trials stand in ``profiles/search/PROFILE.yaml``: rounds of methods times settings, with seeds
-that the evidence does not use. No trial reads a test image. Each is kept as soon as it ends and is
-not made again; their means go to ``reports/PROFILE/search.csv``. Where rounds are named, only these
-are made, and the other rounds' lines stay as they are. The embeddings must be there (`dvc repro` up
-to the stage embeddings).
+Trials are in ``profiles/search/PROFILE.yaml``, their means in ``reports/PROFILE/search.csv``.
 """
 
-import argparse
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator
+from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any
 
 import pandas as pd
-import yaml
 
-from vecaf_lib import settings
 from vecaf_lib.errors import BadInput
 from vecaf_lib.files import sha256_json
-from vecaf_lib.pipeline import cli
-from vecaf_lib.pipeline.job import Job
-from vecaf_lib.pipeline.profile import profile_path
+from vecaf_lib.options import Count, Whole, one_of
+from vecaf_lib.pipeline import settings
+from vecaf_lib.pipeline.run import Job
 from vecaf_lib.pipeline.runs import make_runs
-from vecaf_lib.pipeline.search_file import Search, changed, read
-from vecaf_lib.pipeline.store import RunSpec, RunStore
-from vecaf_lib.pipeline.variants import views
-from vecaf_lib.report.stats import summary
-from vecaf_lib.report.tables import to_csv
-
-PROFILES, SEARCHES = Path("profiles"), Path("profiles/search")
-GENERATED, REPORTS, DATA = Path("data/generated"), Path("reports"), Path("data")
-FULL = "full"
+from vecaf_lib.pipeline.settings import Ratio, Section, Some
+from vecaf_lib.results.compare import write_table
+from vecaf_lib.results.runs import FULL, Run, RunStore
 
 
-class Trial(NamedTuple):
-    """One method with one setting at one ratio: a run for each seed of the search."""
+class Round(Section):
+    """Methods times settings, such as ``training.learning_rate`` or ``method.options.tau``."""
 
-    round: str
-    method: str
-    setting: dict[str, Any]
-    job: Job
-    runs: list[RunSpec]
+    methods: Annotated[list[str], Some]
+    ratios: Annotated[list[Ratio], Some]
+    loops: Count = 3
+    seeds: Annotated[list[Whole], Some] | None = None  # the round's own
+    settings: Annotated[list[dict[str, Any]], Some]  # method.* are of the method that is tried
+
+
+class Search(Section):
+    """A file of trials: their seeds, and rounds in the order in which they are made."""
+
+    seeds: Annotated[list[Whole], Some]
+    rounds: Annotated[dict[str, Round], Some]
+
+
+def search(profile: str, rounds: Collection[str] = (), root: Path = Path()) -> pd.DataFrame:
+    """Make the trials that are not there, of all rounds or of those named, and keep their means.
+
+    These are validation accuracies after the last step, in percent. BadInput if there is no such
+    round, a setting is wrong, or a seed is one of the profile's.
+    """
+    chosen = list(trials(profile, rounds, root))
+    store = RunStore(root / "data/generated" / profile / "search")
+    jobs = {run.method: job for _, job, runs in chosen for run in runs}
+    make_runs(jobs, list(dict.fromkeys(run for *_, runs in chosen for run in runs)), store.folder)
+    lines = []
+    for line, _, runs in chosen:
+        tests = pd.DataFrame([content["result"]["test"] for content in store.load_all(runs)])
+        own = tests["accuracy"]
+        means = {"n": len(own), "mean": own.mean(), "standard_error": own.sem()}
+        lines.append(line | means | {"mean_class": tests["mean_class_accuracy"].mean()})
+    table = kept = pd.DataFrame(lines)
+    path = root / "reports" / profile / "search.csv"
+    if rounds and path.is_file():
+        before = pd.read_csv(path)
+        kept = pd.concat([before[~before["round"].isin(list(rounds))], table])
+    write_table(kept, path)
+    return table
 
 
 def trials(
-    search: Search, content: Mapping[str, Any], profile: str, rounds: Collection[str] = ()
-) -> Iterator[Trial]:
-    """The trials of a search, in order; of all rounds, or of those named.
-
-    The name under which a trial is kept says what it tries, so that a changed file of trials finds
-    those it had before.
-    """
-    made = GENERATED / profile
-    for round_name, part in search.rounds.items():
-        if rounds and round_name not in rounds:
-            continue
-        for method in part.methods:
-            for setting in part.settings:
-                whole = changed(content, method, setting).model_dump(mode="json")
-                own = whole["methods"][method] | {"domains": []}  # whose images are of the test
-                shared = {name: whole[name] for name in ("vision", "text", "domains")}
-                view = views(own, **shared)
-                job = Job(
-                    dataset=whole["dataset"],
-                    vision=view.vision,
-                    training=whole["training"],
-                    method=own,
-                    compute=whole["compute"],
-                    domains=whole["domains"],
-                    data=DATA,
-                    inputs=made / "inputs.json",
-                    text=view.text_file(made / "embeddings"),
-                    image=view.image_file(made / "embeddings"),
-                    runs=made / "search",
-                    blind=True,
-                )
-                tried = {key: value for key, value in own.items() if key != "grid"}
-                name = f"{method}-{sha256_json([tried, whole['training']])[:12]}"
-                full = own["select"] == FULL
-                for ratio in [100.0] if full else part.ratios:
-                    runs = [
-                        RunSpec(whole["dataset"]["name"], name, not full, ratio, part.loops, seed)
-                        for seed in search.seeds_of(round_name)
-                    ]
-                    yield Trial(round_name, method, setting, job, runs)
-
-
-def run(profile: str, rounds: Collection[str] = ()) -> pd.DataFrame:
-    """Make the trials that are not there and return their means, a row a setting and ratio.
-
-    Args:
-        profile: its name.
-        rounds: names of those to make; none names all.
-
-    Returns:
-        round, method, setting, ratio (percent), n, mean and standard_error of the last step's
-        validation accuracy and mean_class of that by class (percent).
-
-    Raises:
-        BadInput: no such round, or a seed is one of the profile's.
-    """
-    path = profile_path(profile, PROFILES)
-    search = read(SEARCHES / f"{profile}.yaml")
-    settings.read(path)
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    profile: str, rounds: Collection[str], root: Path
+) -> Iterator[tuple[dict[str, Any], Job, list[Run]]]:
+    """Each trial, in order: its line in the table, its job, and a run for each seed."""
+    path = settings.profile_path(profile, root / "profiles")
+    where = root / "profiles/search" / path.name
+    content = settings.spelt_out(settings.read_yaml(path), str(path))
+    plan: Search = settings.checked(settings.read_yaml(where), str(where), Search)
     for name in rounds:
-        if name not in search.rounds:
-            known = cli.suggestion(name, list(search.rounds))
-            raise BadInput(f"{SEARCHES / f'{profile}.yaml'} has no round {name!r}; {known}.")
-    used = {seed for name in search.rounds for seed in search.seeds_of(name)}
-    if both := sorted(set(content["seeds"]) & used):
-        raise BadInput(f"seeds: {both} are also those of the profile; a search needs its own.")
-    wanted = list(trials(search, content, profile, rounds))
-    jobs = {trial.runs[0].method: trial.job for trial in wanted}
-    make_runs(jobs, list(dict.fromkeys(spec for trial in wanted for spec in trial.runs)))
-    return pd.DataFrame([_line(trial) for trial in wanted])
-
-
-def _line(trial: Trial) -> dict[str, Any]:
-    """What a finished trial came to."""
-    store = RunStore(trial.job.runs)
-    found = {spec.seed: store.load(spec)["result"] for spec in trial.runs}
-    told = summary({seed: result["test_accuracy"] for seed, result in found.items()})
-    by_class = summary({s: r["test"]["mean_class_accuracy"] for s, r in found.items()})
-    return {
-        "round": trial.round,
-        "method": trial.method,
-        "setting": ", ".join(f"{k} {v}" for k, v in trial.setting.items()),
-        "ratio": trial.runs[0].ratio,
-        "n": told.n,
-        "mean": told.mean,
-        "standard_error": told.standard_error,
-        "mean_class": by_class.mean,
-    }
-
-
-def main(arguments: Sequence[str]) -> None:
-    """The command line; see the module's text."""
-    parser = argparse.ArgumentParser(prog="python -m vecaf_lib.pipeline.search")
-    parser.add_argument("profile", metavar="PROFILE")
-    parser.add_argument("rounds", nargs="*", metavar="ROUND", help="make these rounds alone")
-    options = parser.parse_args(arguments)
-    table = run(options.profile, options.rounds)
-    print(table.round(2).to_string(index=False))
-    path = REPORTS / options.profile / "search.csv"
-    if options.rounds and path.is_file():
-        before = pd.read_csv(path)
-        table = pd.concat([before[~before["round"].isin(options.rounds)], table])
-    to_csv(table, path)
-
-
-if __name__ == "__main__":
-    cli.run(main)
+        one_of(name, plan.rounds, f"round of {where}")
+    seeds = {*plan.seeds, *(seed for part in plan.rounds.values() for seed in part.seeds or ())}
+    if both := sorted(seeds & {*settings.read(path).seeds}):
+        raise BadInput(f"{where}: seeds {both} are also the profile's; a search needs its own.")
+    made = root / "data/generated" / profile
+    files = (root / "data", made / "inputs.json", made / "embeddings")
+    for name in [name for name in plan.rounds if name in (rounds or plan.rounds)]:
+        part = plan.rounds[name]
+        for method, setting in product(part.methods, part.settings):
+            one_of(method, content["methods"], f"method, but {where} has it")
+            changes = {re.sub(r"^method\.", f"methods.{method}.", n): v for n, v in setting.items()}
+            new = settings.checked(settings.change(content, changes), str(where))
+            whole = new.model_dump(mode="json")
+            own = whole["methods"][method]
+            own["domains"] = []  # theirs are test images
+            job = Job(whole, method, *files, blind=True)
+            key = f"{method}-{sha256_json([own, whole['training']])[:12]}"
+            full = own["select"] == FULL
+            text = ", ".join(f"{name} {value}" for name, value in setting.items())
+            for ratio in [100.0] if full else part.ratios:
+                same = (whole["dataset"]["name"], key, not full, ratio, part.loops)
+                line = {"round": name, "method": method, "setting": text, "ratio": ratio}
+                yield line, job, [Run(*same, seed) for seed in part.seeds or plan.seeds]

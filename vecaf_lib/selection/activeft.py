@@ -4,39 +4,37 @@ $$\min_\theta\; -\frac1N\sum_i \Big[\log p_i - \log(p_i + n_{c_i})\Big],\quad
   p_i = e^{\cos(e_i,\theta_{c_i})/\tau},\; n_k = \sum_j e^{\cos(\theta_k,\bar\theta_j)/\tau}$$
 
 ``e`` embeddings, ``theta`` centroids, ``c_i`` the centroid nearest to sample i; the bar stops the
-gradient, and the sum over j contains k itself, as in their formula's released form. No label is
-used.
+gradient, and the sum over j contains k itself, as in their released form. No label is used.
 """
+
+from itertools import count
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid, normalize
 
-from vecaf_lib.selection._centroids import Assignment, Objective, optimise, start
-from vecaf_lib.selection._exact import nearest_unused
-from vecaf_lib.selection._fast import Engine, fast
-from vecaf_lib.selection._pool import Pool, check_budget
-from vecaf_lib.selection._types import Count, NotNegative, Positive, Record
+from vecaf_lib.options import Count, Positive
+from vecaf_lib.selection import descent
+from vecaf_lib.selection.pool import Pool, Record, builds_on
 
 NEEDS = frozenset({"embeddings"})
 
 
 def contrast(
-    e: Float[Tensor, "n d"],
-    tau: float,
-    log_weight: Float[Tensor, " n"] | None = None,
-    reassign_every: int = 1,
-) -> Objective:
-    """The objective above, for one descent.
-
-    ``log_weight`` (log w_i) puts w_i p_i for p_i, as VeCAF's code does.
-    """
+    e: Float[Tensor, "n d"], tau: float, log_weight: Tensor | None = None, reassign_every: int = 1
+) -> descent.Objective:
+    """The objective above, for one descent; with log w_i, w_i p_i for p_i as in VeCAF's code."""
     shift = e.new_zeros(len(e)) if log_weight is None else log_weight.to(e)
-    assigned = Assignment(e, reassign_every)
+    c, calls = torch.empty(0, dtype=torch.int64), count()
 
     def objective(theta: Tensor) -> tuple[float, Tensor]:
-        cosine, c = assigned(theta)  # (n,), (n,)
+        nonlocal c
+        if next(calls) % reassign_every:  # row by row products, without the other K - 1 centroids
+            cosine = torch.einsum("nd,nd->n", e, theta[c])
+        else:
+            cosine, c = descent.nearest(e, theta)  # (n,), (n,)
         repulsion = theta @ theta.T / tau  # (k, k)
         log_n = repulsion.logsumexp(1)  # (k,)
         margin = cosine / tau + shift - log_n[c]  # log(w p / n)
@@ -49,6 +47,7 @@ def contrast(
     return objective
 
 
+@builds_on(descent.optimise)
 def select(
     pool: Pool,
     budget: int,
@@ -56,48 +55,22 @@ def select(
     generator: torch.Generator,
     record: Record = None,
     tau: Positive = 0.07,
-    iterations: Count = 300,
-    learning_rate: Positive = 1e-3,
     reassign_every: Count = 1,
-    tolerance: NotNegative = 0.0,
-    engine: Engine = "exact",
+    engine: descent.Engine = "exact",
+    **options: Any,
 ) -> Tensor:
-    """Choose the samples nearest to ``budget`` optimised centroids.
-
-    Args:
-        pool: with ``embeddings``.
-        budget: K.
-        generator: draws the first centroids.
-        record: receives the diagnostics of the optimisation.
-        tau: temperature; 0.07 is theirs.
-        iterations: full-batch Adam steps; 300 is theirs.
-        learning_rate: Adam's; 1e-3 is theirs.
-        reassign_every: steps for which a sample keeps its nearest centroid; theirs is 1, exact.
-        tolerance: see ``optimise``; 0 runs all iterations, as theirs.
-        engine: ``exact`` or ``fast``, see ``_fast``.
-    """
-    check_budget(pool, budget)
+    """Choose the samples nearest to K optimised centroids; options: see ``ods``."""
+    pool.check_budget(budget)
     if engine == "fast":
-        return fast(
-            pool,
-            budget,
-            None,
-            generator=generator,
-            record=record,
-            objective="activeft",
-            tau=tau,
-            steps=iterations,
-            learning_rate=learning_rate,
-            renew_every=reassign_every,
-            tolerance=tolerance,
+        options |= {"objective": "activeft", "tau": tau, "reassign_every": reassign_every}
+        return descent.select_fast(
+            pool, budget, None, generator=generator, record=record, **options
         )
     e = normalize(pool.need("embeddings"), dim=1)
-    theta = optimise(
-        start(e, budget, generator=generator),
+    theta = descent.optimise(
+        descent.start(e, budget, generator=generator),
         contrast(e, tau, reassign_every=reassign_every),
-        iterations=iterations,
-        learning_rate=learning_rate,
-        tolerance=tolerance,
         record=record,
+        **options,
     )
-    return nearest_unused(e, theta)
+    return descent.nearest_unused(e, theta)

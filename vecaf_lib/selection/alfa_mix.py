@@ -1,13 +1,22 @@
-"""ALFA-Mix (Parvaneh et al., CVPR 2022): choose among samples whose prediction flips when mixed.
+r"""ALFA-Mix (Parvaneh et al., CVPR 2022): choose among samples whose prediction flips when mixed.
 
-Each sample is mixed a little with the anchor of each class, the mean embedding of that class's
-labelled samples. If a mix is classified otherwise than the sample, the sample is a candidate.
-K-means spreads the chosen ones over the candidates. Labels are seen of chosen samples only; before
-there are any, the set is random.
+A sample e is mixed with each class's anchor a, the mean of its labelled samples, $\tilde e = e +
+\alpha z$, $z = a - e$. Where a mix is classified otherwise the sample is a candidate, and K-means
+spreads the chosen ones over the candidates.
+
+**Closed form** (their equation 6), with g the gradient of the pseudo-label's loss at e:
+
+$$\alpha = \varepsilon\,\frac{\lVert z\rVert}{\lVert g\rVert}\,\frac{g}{z},\quad
+  \varepsilon = \mathrm{cap}/\sqrt d
+  \quad\Rightarrow\quad \tilde e = e + \varepsilon \lVert z\rVert\, g / \lVert g\rVert$$
+
+So the mix is a step along +g, and the anchor sets its length alone. Along this ray the scores are
+linear, so a sample flips from one cap on, computed once for all caps and anchors.
+**Optimised**: alpha in [1e-8, cap], by Adam on the loss.
 """
 
-from collections.abc import Iterator
-from typing import Literal
+from itertools import count, takewhile
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -15,17 +24,16 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from vecaf_lib.options import Count, NotNegative, Positive
 from vecaf_lib.selection import random
-from vecaf_lib.selection._alfa import flipping_caps, optimised_flips
-from vecaf_lib.selection._exact import nearest_unused
-from vecaf_lib.selection._pool import Pool, among_unlabelled, check_budget
-from vecaf_lib.selection._types import Count, NotNegative, Positive, Record, Share
+from vecaf_lib.selection.descent import nearest_unused
+from vecaf_lib.selection.pool import Pool, Record, Share
 
 NEEDS = frozenset({"embeddings", "classifier", "labelled", "labels"})
 COLD_START = True
-CHUNK = 2048  # samples mixed at once: memory does not grow with pool x classes x width
+CHUNK = 2048  # samples mixed at once
 LARGE = 5000  # candidates above which K-means works on mini-batches
-MANY = 1000  # clusters above which their first centres are drawn evenly instead of by k-means++
+MANY = 1000  # clusters above which their initial centres are drawn evenly, not by k-means++
 
 
 @torch.no_grad()
@@ -44,95 +52,100 @@ def select(
     """Choose ``budget`` samples near the centres of the candidates' clusters.
 
     Args:
-        pool: with ``embeddings``, ``classifier``, ``labelled`` and ``labels``.
-        budget: K.
-        generator: draws the first set, the clustering, and what fills up.
-        record: receives the last ``cap``, the number of ``candidates``, and how many were
-            ``filled`` in at random for want of candidates.
-        variant: how alpha is found, see ``_alfa``.
-        cap_step: the cap is raised by this until there are more than K candidates or it is 1; the
-            paper has 0.2, the authors' code 1/32.
-        learning_rate: of Adam, only for ``optimised``.
-        iterations: of Adam, only for ``optimised``.
-        l2: weight of alpha's norm, only for ``optimised``.
+        record: receives the last ``cap``, and the numbers of ``candidates`` and of samples that
+            were ``filled`` in at random for want of them.
+        cap_step: the cap rises so until it is 1 or candidates exceed K; paper: 0.2, code: 1/32.
+        learning_rate, iterations, l2: only for ``optimised``, see ``optimised_flips``.
     """
-    check_budget(pool, budget)
-    labelled, labels = pool.need("labelled"), pool.need("labels")
-    embeddings, classifier = pool.need("embeddings"), pool.need("classifier")
+    pool.check_budget(budget)
+    labelled, labels, classifier = (pool.need(n) for n in ("labelled", "labels", "classifier"))
+    e = pool.need("embeddings").to(classifier.weight)
     if not len(labelled):
         return random.select(pool, budget, generator=generator)
-    e = embeddings.to(classifier.weight)
     anchors = torch.stack([e[labelled[labels == label]].mean(0) for label in labels.unique()])
-    among = among_unlabelled(pool, budget, generator=generator)
+    at = pool.among_unlabelled(budget, generator)  # (m,)
+    flips = torch.zeros(len(at), dtype=torch.bool)
     if variant == "closed_form":
-        rounds = _by_closed_form(e, among, anchors, classifier, cap_step)
-    else:
-        options = {"learning_rate": learning_rate, "iterations": iterations, "l2": l2}
-        rounds = _by_adam(e, among, anchors, classifier, cap_step, options)
-    for cap, flips in rounds:  # noqa: B007 (the last ones are used)
+        lowest = torch.cat([flipping_caps(e[r], anchors, classifier) for r in at.split(CHUNK)])
+    adam: dict[str, Any] = {"learning_rate": learning_rate, "iterations": iterations, "l2": l2}
+    for cap in [*takewhile(lambda cap: cap < 1, (n * cap_step for n in count(1))), 1.0]:
+        if variant == "closed_form":
+            flips = lowest < cap
+        else:
+            for anchor in anchors:
+                for rows in (~flips).nonzero().squeeze(1).split(CHUNK):  # the others stay flipped
+                    flips[rows] = optimised_flips(e[at[rows]], anchor, classifier, cap, **adam)
         if int(flips.sum()) > budget:
             break
-    candidates = among[flips]
+    candidates = at[flips]
     chosen = candidates[spread(e[candidates], min(budget, len(candidates)), generator=generator)]
-    rest = among[~torch.isin(among, chosen)]
+    rest = at[~torch.isin(at, chosen)]
     drawn = torch.randperm(len(rest), generator=generator)[: budget - len(chosen)]
     if record is not None:
         record |= {"cap": cap, "candidates": len(candidates), "filled": len(drawn)}
     return torch.cat([chosen, rest[drawn]])
 
 
-def spread(
-    e: Float[Tensor, "m d"], count: int, *, generator: torch.Generator
-) -> Int64[Tensor, " k"]:
-    """Positions of the samples nearest to the centres of ``count`` clusters, all different.
+def flipping_caps(
+    e: Float[Tensor, "b d"], anchors: Float[Tensor, "a d"], classifier: nn.Linear
+) -> Float[Tensor, " b"]:
+    """The cap above which the closed form flips each sample for some anchor; inf for never."""
+    W = classifier.weight
+    scores = classifier(e)  # (b, c), c > 1
+    top, pseudo = scores.max(1, keepdim=True)
+    # g / (1 - p_y), which a sure prediction does not round to 0 as it does g
+    u = scores.scatter(1, pseudo, -torch.inf).softmax(1) @ W - W[pseudo.squeeze(1)]  # (b, d)
+    slope = u @ W.T
+    rise = slope - slope.gather(1, pseudo)  # of each class over the pseudo-label
+    steps = torch.where(rise > 0, (top - scores) / rise, torch.inf).amin(1)  # in lengths of u
+    reach = torch.cdist(e, anchors).amax(1) / e.shape[1] ** 0.5  # of a step, with cap 1
+    tiny = torch.finfo(e.dtype).tiny  # inf * 0 is no number
+    return steps * u.norm(dim=1).clamp_min(tiny) / reach.clamp_min(tiny)
 
-    K-means on embeddings of unit length, from one start.
+
+def optimised_flips(
+    e: Float[Tensor, "b d"],
+    anchor: Float[Tensor, " d"],
+    classifier: nn.Linear,
+    cap: float,
+    *,
+    learning_rate: float,
+    iterations: int,
+    l2: float,
+) -> Bool[Tensor, " b"]:
+    """Whether any alpha flips the sample on Adam's way down l2 ||alpha|| - the pseudo-label's loss.
+
+    It starts at cap / 2, theirs at a normal draw around it.
     """
-    if count == len(e):
-        return torch.arange(count)
-    unit = normalize(e, dim=1)
-    kind = MiniBatchKMeans if len(e) > LARGE else KMeans
-    means = kind(
-        n_clusters=count,
-        init="k-means++" if count <= MANY else "random",
+    z = anchor - e
+    pseudo = classifier(e).argmax(1)
+    alpha = torch.full_like(e, cap / 2)
+    adam = torch.optim.Adam([alpha], lr=learning_rate)
+    scores = classifier(e + alpha * z)
+    flips = scores.argmax(1) != pseudo
+    for _ in range(iterations):
+        p = scores.softmax(1)
+        p[torch.arange(len(p)), pseudo] -= 1
+        # z times the loss's gradient is its gradient with respect to alpha
+        alpha.grad = l2 * alpha / alpha.norm(dim=1, keepdim=True) - z * (p @ classifier.weight)
+        adam.step()
+        alpha.clamp_(1e-8, max(cap, 1e-8))
+        scores = classifier(e + alpha * z)
+        flips |= scores.argmax(1) != pseudo
+    return flips
+
+
+def spread(
+    e: Float[Tensor, "m d"], clusters: int, *, generator: torch.Generator
+) -> Int64[Tensor, " k"]:
+    """Positions of the samples nearest to the centres of K-means on directions, all different."""
+    if clusters == len(e):
+        return torch.arange(clusters)
+    unit = normalize(e, dim=1)  # of one length: the nearest to a centre has the largest product
+    means = (MiniBatchKMeans if len(e) > LARGE else KMeans)(
+        clusters,
+        init="k-means++" if clusters <= MANY else "random",
         n_init=1,
         random_state=int(torch.randint(2**31 - 1, (1,), generator=generator)),
     ).fit(unit.numpy())
-    # all samples have one length, so the nearest to a centre has the largest product with it
     return nearest_unused(unit, torch.from_numpy(means.cluster_centers_).to(unit))
-
-
-Rounds = Iterator[tuple[float, Bool[Tensor, " m"]]]
-
-
-def _caps(step: float) -> Iterator[float]:
-    """``step``, twice ``step``, ... and 1."""
-    count = 1
-    while count * step < 1:
-        yield count * step
-        count += 1
-    yield 1.0
-
-
-def _by_closed_form(
-    e: Tensor, among: Tensor, anchors: Tensor, classifier: nn.Linear, cap_step: float
-) -> Rounds:
-    thresholds = torch.cat([flipping_caps(e[p], anchors, classifier) for p in among.split(CHUNK)])
-    for cap in _caps(cap_step):
-        yield cap, thresholds < cap
-
-
-def _by_adam(
-    e: Tensor,
-    among: Tensor,
-    anchors: Tensor,
-    classifier: nn.Linear,
-    cap_step: float,
-    options: dict[str, float],
-) -> Rounds:
-    flips = torch.zeros(len(among), dtype=torch.bool)
-    for cap in _caps(cap_step):
-        for anchor in anchors:
-            for rows in (~flips).nonzero().squeeze(1).split(CHUNK):  # what flipped stays flipped
-                flips[rows] = optimised_flips(e[among[rows]], anchor, classifier, cap, **options)  # type: ignore[arg-type]
-        yield cap, flips

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 
 from vecaf_lib.errors import BadInput
-from vecaf_lib.selection._pool import Pool
-from vecaf_lib.selection._types import Record
+from vecaf_lib.selection.pool import Pool, Record
 
 NEEDS: frozenset[str] = frozenset()
 

@@ -1,37 +1,38 @@
-"""TA-VAAL (Kim et al., CVPR 2021): label what looks least like the labelled images.
+"""TA-VAAL (Kim et al., CVPR 2021): choose what looks least like the labelled images.
 
-A variational autoencoder and a discriminator play against each other over whether an image is
-labelled; both are also told the rank of its loss, from a loss predictor trained beside the model on
-the samples chosen so far (``LossPredictor``, logistic ranking). No label is used beyond that.
-
-The original trains the two networks throughout the training of the task. Here they are trained
-when a selection is asked for: finetuning then stays Algorithm 1 for every method, and the loss
-predictor is the same in all their steps. The first set is random, as theirs is.
+A variational autoencoder tries to map labelled and unlabelled images to the same place, a
+discriminator to tell them apart there. Both also see the rank of an image's loss, from a loss
+predictor trained beside the model on the samples chosen so far; no other label is used. They are
+trained when a selection is made, the original's throughout the task.
 """
 
 import functools
-from typing import Annotated
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Annotated, Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, UInt8
 from pydantic import Field
-from torch import Tensor
+from scipy.stats import mannwhitneyu
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
+from torch.nn.functional import interpolate, mse_loss
 
-from vecaf_lib.batches import batches
-from vecaf_lib.datasets.lazy import LazyImages, ahead
-from vecaf_lib.distribution import state
+from vecaf_lib.data.images import LazyImages, ahead
+from vecaf_lib.devices import everyones, own_batches, rank_and_size, state
 from vecaf_lib.errors import BadInput
-from vecaf_lib.loss_prediction import LossPredictor
+from vecaf_lib.options import Count, NotNegative, Positive
 from vecaf_lib.selection import random
-from vecaf_lib.selection._pool import Pool, check_budget
-from vecaf_lib.selection._types import Count, NotNegative, Positive, Record
-from vecaf_lib.selection._vaal import VAE, Discriminator, score, train
-from vecaf_lib.selection.learnloss import largest, unlabelled
+from vecaf_lib.selection.learnloss import largest
+from vecaf_lib.selection.pool import Pool, Record
+from vecaf_lib.training import LossPredictor, minibatches
 
 NEEDS = frozenset({"predicted_losses", "images", "labelled"})
 COLD_START = True
-COMPANION = functools.partial(LossPredictor, ranking="logistic")
-Side = Annotated[int, Field(ge=16)]
+LOSS_PREDICTOR = functools.partial(LossPredictor, ranking="logistic")
+AT_ONCE = 250  # images, when the whole pool is scored
 
 
 def select(
@@ -47,89 +48,134 @@ def select(
     width: Count = 32,
     adversary: NotNegative = 1.0,
     beta: NotNegative = 1.0,
-    image_size: Side = 32,
+    image_size: Annotated[int, Field(ge=16)] = 32,
 ) -> Tensor:
-    """Choose the ``budget`` unlabelled samples that the discriminator deems least labelled.
+    """Choose the unlabelled samples that the discriminator deems least labelled.
 
-    Least first; ties keep the pool's order. If fewer than K are unlabelled, all of them are chosen
-    and the least labelled-looking of the others fill the set. If none or all are labelled there is
-    nothing to tell apart, and the set is random.
+    Ties keep the pool's order, labelled samples come last. Random if none or all are labelled.
 
     Args:
-        pool: with ``labelled``, ``images`` and, unless nothing is labelled, ``predicted_losses``.
-        budget: K.
-        generator: draws the first set, the first weights, the batches and the latent noise.
         record: receives ``separation``, the share of pairs of a labelled and an unlabelled image
-            that the discriminator orders rightly (0.5 is chance), and ``repeats``, the chosen
-            samples that had been chosen before; nothing of a random set.
-        steps: of the autoencoder and of the discriminator, in turn. More is not better: on the
-            digits the discriminator tells labelled from unlabelled perfectly after 25 to 60 steps
-            and hardly better than chance after 200, where the two have come to terms.
+            in the right order (ties count half), and the number of ``repeats``.
+        steps: of both networks in turn. More is not better: on the digits the separation is
+            perfect after 25 to 60 steps and near chance after 200.
         batch_size: labelled images a step, and as many unlabelled ones.
-        learning_rate: Adam's, for both (theirs: 5e-4).
-        latent: numbers that the autoencoder leaves of an image.
-        width: channels of its first convolution; theirs is 128, with 16 times the work.
-        adversary: weight of the autoencoder's adversarial term.
-        beta: weight of its KL term, with KL divided by the 3 image_size^2 values of an image as the
-            squared error is; beta = 3 image_size^2 is the plain sum beside the mean squared error.
-        image_size: pixels a side that the autoencoder sees; images of another size, such as those
-            of a PVM for 224 pixels, are resized for it.
-
-    Raises:
-        BadInput: samples are labelled, but nothing predicts losses; or training diverged.
+        width: channels of the first convolution; theirs is 128, with 16 times the work.
+        adversary, beta: weights of the adversarial term and of KL, see ``train``.
     """
-    check_budget(pool, budget)
-    labelled = pool.need("labelled")
-    images = pool.need("images")
-    new = unlabelled(pool.size, labelled)
-    if not len(labelled):
+    pool.check_budget(budget)
+    labelled, images = pool.need("labelled"), pool.need("images")
+    candidates = pool.unlabelled()
+    if not len(labelled) or not len(candidates):
         return random.select(pool, budget, generator=generator)
     ranks = pool.need("predicted_losses").float().sigmoid()
-    if not len(new):
-        return random.select(pool, budget, generator=generator)
+    halves = [(at, minibatches(len(at), batch_size, generator)) for at in (labelled, candidates)]
     order = torch.cat(
-        [_order(at, steps, batch_size, generator) for at in (labelled, new)], 1
+        [at[torch.stack([next(passes) for _ in range(steps)])] for at, passes in halves], 1
     )  # (steps, 2 batch_size)
-    shown = (images[at] for at in order.tolist())
+    batches: Iterator[Any] = (images[at] for at in order.tolist())
     with (
         torch.random.fork_rng(devices=[]),
         torch.backends.cudnn.flags(enabled=True, deterministic=True),  # all processes choose alike
     ):
         torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
-        vae = VAE(image_size, width, latent).to(state().device)
-        discriminator = Discriminator(latent).to(state().device)
-        train(
-            vae,
-            discriminator,
-            ahead(shown) if isinstance(images, LazyImages) else shown,
-            ranks[order],
-            batch_size,
-            generator=generator,
-            learning_rate=learning_rate,
-            adversary=adversary,
-            beta=beta,
-        )
-        scores = score(vae, discriminator, images, ranks)
+        networks = make_networks(image_size, width, latent)
+        batches = ahead(batches) if isinstance(images, LazyImages) else batches
+        batches = (pixels(images, image_size) for images in batches)
+        weights = {"learning_rate": learning_rate, "adversary": adversary, "beta": beta}
+        train(networks, batches, ranks[order], generator=generator, **weights)
+        scores = score(networks, images, image_size, ranks)
     if not bool(torch.isfinite(scores).all()):
         raise BadInput("ta_vaal: the discriminator's output is no number; lower learning_rate.")
-    chosen = largest(-scores, new, labelled, budget)
+    chosen = largest(-scores, budget, candidates, labelled)
     if record is not None:
-        repeats = int(torch.isin(chosen, labelled).sum())
-        record |= {"separation": separation(scores[labelled], scores[new]), "repeats": repeats}
+        high, low = scores.double()[labelled], scores.double()[candidates]
+        pairs = mannwhitneyu(high, low, method="asymptotic").statistic
+        record |= {
+            "separation": float(2 * pairs / len(labelled)) / (2 * len(candidates)),
+            "repeats": int(torch.isin(chosen, labelled).sum()),
+        }
     return chosen
 
 
-def separation(high: Float[Tensor, " k"], low: Float[Tensor, " u"]) -> float:
-    """Share of pairs in which the one of ``high`` is the larger; an equal pair counts half."""
-    low = low.sort().values
-    below = torch.searchsorted(low, high, right=False)
-    not_above = torch.searchsorted(low, high, right=True)
-    return float((below + not_above).double().mean()) / (2 * len(low))
+def make_networks(side: int, width: int, latent: int) -> nn.ModuleList:
+    """Encoder, decoder and discriminator, with weights from torch's global random state.
+
+    Images (b x 3 x s x s, 0..1) to the latent's mean and log-variance (b x 2z); [z, rank] to images
+    of 16 ceil(s / 16) pixels a side; [mu, rank] to a logit, larger where the image looks labelled.
+    """
+    channels = [3, *(width * 2**i for i in range(4))]
+    coarsest = (channels[-1], -(-side // 16), -(-side // 16))
+    down: list[nn.Module] = []
+    up: list[nn.Module] = []
+    for fine, coarse in pairwise(channels):
+        down += [nn.Conv2d(fine, coarse, 4, 2, 1), nn.BatchNorm2d(coarse), nn.ReLU()]
+        above = [nn.Sigmoid()] if fine == 3 else [nn.BatchNorm2d(fine), nn.ReLU()]
+        up = [nn.ConvTranspose2d(coarse, fine, 4, 2, 1), *above, *up]
+    down += [nn.Flatten(), nn.Linear(channels[-1] * (side // 16) ** 2, 2 * latent)]
+    up = [nn.Linear(latent + 1, math.prod(coarsest)), nn.Unflatten(1, coarsest), *up]
+    hidden = [nn.Linear(latent + 1, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU()]
+    parts = (down, up, [*hidden, nn.Linear(512, 1)])
+    return nn.ModuleList(nn.Sequential(*part) for part in parts).to(state().device)
 
 
-def _order(
-    at: Int64[Tensor, " k"], steps: int, batch_size: int, generator: torch.Generator
-) -> Int64[Tensor, "steps b"]:
-    """The indices ``at`` in ``steps`` batches, from shuffled passes."""
-    passes = batches(len(at), batch_size, generator)
-    return at[torch.stack([next(passes) for _ in range(steps)])]
+def train(
+    networks: nn.ModuleList,
+    batches: Iterator[Float[Tensor, "b 3 s s"]],
+    ranks: Float[Tensor, "steps b"],
+    *,
+    generator: torch.Generator,
+    learning_rate: float,
+    adversary: float,
+    beta: float,
+) -> None:
+    """A step of the autoencoder and one of the discriminator for each batch, by Adam, in place.
+
+    Autoencoder: mean squared error + beta KL + adversary times the cross-entropy of "all are
+    labelled". Discriminator: the cross-entropy of which are, a batch's first half. KL is divided by
+    the values in an image, as the squared error is; theirs is not, and empties the latent. Batch
+    normalisation sees both halves together: apart, it would hide just what tells them apart.
+    """
+    encoder, decoder, discriminator = networks
+    weights = (networks[:2].parameters(), discriminator.parameters())
+    autoencoding, telling_apart = (torch.optim.Adam(w, lr=learning_rate) for w in weights)
+    for x, rank in zip(batches, ranks.unsqueeze(2).to(state().device), strict=True):
+        mu, log_variance = encoder(x).chunk(2, 1)  # (b, z) each
+        z = mu + torch.randn(mu.shape, generator=generator).to(x) * (log_variance / 2).exp()
+        decoded = decoder(torch.cat([z, rank], 1))[:, :, : x.shape[2], : x.shape[3]]
+        kl = (mu.square() + log_variance.exp() - 1 - log_variance).sum(1).mean() / 2
+        logits = discriminator(torch.cat([mu, rank], 1))  # (b, 1)
+        fooled = cross_entropy(logits, torch.ones_like(logits))
+        step(autoencoding, mse_loss(decoded, x) + beta * kl / x[0].numel() + adversary * fooled)
+
+        with torch.no_grad():
+            mu, _ = encoder(x).chunk(2, 1)
+        logits = discriminator(torch.cat([mu, rank], 1))
+        truth = (torch.arange(len(x)) < len(x) // 2).to(logits).unsqueeze(1)
+        step(telling_apart, cross_entropy(logits, truth))
+
+
+def step(adam: torch.optim.Adam, loss: Tensor) -> None:
+    """Move the weights of ``adam`` down the gradient of ``loss``."""
+    adam.zero_grad()
+    loss.backward()
+    adam.step()
+
+
+@torch.no_grad()
+def score(networks: nn.ModuleList, images: Any, side: int, ranks: Float[Tensor, " n"]) -> Tensor:
+    """How labelled each image looks (n), on the CPU; processes share the pass."""
+    encoder, _, discriminator = networks.eval()
+    process, processes = rank_and_size()
+    own_ranks = ranks.unsqueeze(1).to(state().device).split(AT_ONCE)[process::processes]
+    scores = [
+        discriminator(torch.cat([encoder(pixels(part, side)).chunk(2, 1)[0], rank], 1))
+        for part, rank in zip(own_batches(images, AT_ONCE), own_ranks, strict=True)
+    ]
+    return everyones(scores, len(images), AT_ONCE, 1).squeeze(1)
+
+
+def pixels(images: UInt8[Tensor, "b 3 _ _"], side: int) -> Float[Tensor, "b 3 s s"]:
+    """Images of another size resized (bilinear, antialiased), in 0..1, where models compute."""
+    x, size = images.to(state().device).float() / 255, (side, side)
+    return x if x.shape[2:] == size else interpolate(x, size, mode="bilinear", antialias=True)

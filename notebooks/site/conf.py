@@ -1,0 +1,92 @@
+"""Sphinx settings of the site: offline, nothing executed, formulas as MathML, no link out."""
+
+import json
+import re
+from html import escape
+from pathlib import Path
+
+from docutils import nodes
+from latex2mathml.converter import convert
+from sphinx.transforms.post_transforms import SphinxPostTransform
+
+# The front page's heading and first quotation, plain text, stand at the top of every page.
+front = Path(__file__).with_name("README.md").read_text(encoding="utf-8")
+quotation = re.search(r"(?:^> .*\n)+", front, flags=re.M)
+banner = re.sub(r"^> ", "", quotation[0], flags=re.M) if quotation else ""
+banner = re.sub(r"\\(.)|\*\*", r"\1", " ".join(banner.splitlines()))
+project = html_title = front.splitlines()[0].removeprefix("# ")
+
+extensions = ["myst_nb"]
+html_theme = "furo"
+html_theme_options = {"announcement": escape(banner)}
+html_static_path = ["_static"]
+templates_path = ["_templates"]
+exclude_patterns = ["README.md"]
+html_css_files = ["report.css"]
+html_math_renderer = "mathml"
+html_copy_source = False
+html_show_sphinx = False
+html_show_copyright = False
+nb_execution_mode = "off"
+nb_merge_streams = True
+nb_ipywidgets_js: dict[str, dict[str, str]] = {}
+nb_render_markdown_format = "myst"  # commonmark knows no tables
+myst_enable_extensions = ["dollarmath"]
+myst_update_mathjax = False
+myst_heading_anchors = 3
+suppress_warnings = ["mystnb.unknown_mime_type", "myst.header", "config.cache"]
+pygments_style = "tango"
+pygments_dark_style = "github-dark"
+
+
+class PrintAddresses(SphinxPostTransform):
+    """A link that leaves the site becomes its text, and the address in print."""
+
+    default_priority = 900
+
+    def run(self, **kwargs):
+        """Change the document in place."""
+        for link in list(self.document.findall(nodes.reference)):
+            address = link.get("refuri", "")
+            if address.startswith(("http:", "https:", "ftp:", "mailto:", "//")):
+                shown = "" if link.astext() == address else f" ({address})"
+                link.replace_self(nodes.inline("", "", *link.children, nodes.Text(shown)))
+
+
+def fold_code(app, name, source):
+    """Fold the code of a notebook's cells but for those tagged ``show-code``: a page is short."""
+    if name.startswith("notebooks/"):
+        notebook = json.loads(source[0])
+        for cell in notebook["cells"]:
+            tags = cell["metadata"].setdefault("tags", [])
+            if cell["cell_type"] == "code" and not {"show-code", "hide-input"} & {*tags}:
+                tags.append("hide-input")
+        source[0] = json.dumps(notebook)
+
+
+def mathml(latex: str, display: str) -> str:
+    """MathML of a LaTeX formula; its source as code where the converter fails."""
+    try:
+        return convert(latex, display=display)
+    except Exception:  # the converter has no common error type
+        return f"<code>{escape(latex)}</code>"
+
+
+def visit_inline(self, node):
+    """Write an inline formula."""
+    self.body.append(mathml(node.astext(), "inline"))
+    raise nodes.SkipNode
+
+
+def visit_block(self, node):
+    """Write a displayed formula."""
+    self.body.append(f'<div class="formula">{mathml(node.astext(), "block")}</div>\n')
+    raise nodes.SkipNode
+
+
+def setup(app):
+    """Register the transform, the folding and the formulas with Sphinx."""
+    app.connect("source-read", fold_code)
+    app.add_post_transform(PrintAddresses)
+    app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,207 @@
+"""`vecaf check` and `vecaf fetch` on complete and incomplete set-ups of every profile."""
+
+import functools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from PIL import Image
+
+from vecaf_lib.data.cifar10 import CLASS_NAMES
+from vecaf_lib.data.place import KNOWN
+from vecaf_lib.errors import BadInput
+from vecaf_lib.pipeline import needs
+from vecaf_lib.pipeline.needs import check, fetch, report
+from vecaf_lib.pipeline.settings import Settings, read
+
+ROOT = Path(__file__).parents[2]
+PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
+GIB = 2**30
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No images, no hub, no GPU of the machine that runs the tests."""
+    for name in KNOWN:
+        monkeypatch.delenv(f"VECAF_{name.upper()}", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    rich = SimpleNamespace(available=100 * GIB)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: rich)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data folder with index files but no raw data, and a few classes of tiny images to copy."""
+    for name in ("digits", "caltech101", "imagenet"):
+        shutil.copytree(ROOT / "data" / name, tmp_path / "data" / name)
+    return tmp_path / "data"
+
+
+def profile(name: str) -> Settings:
+    return read(ROOT / "profiles" / f"{name}.yaml")
+
+
+def found(name: str, data: Path) -> dict[str, tuple[bool, str]]:
+    return {what: (there, told) for what, there, told in check(profile(name), data=data)}
+
+
+def touch(path: Path) -> None:
+    """Empty files suffice: a look opens none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def put_cifar10(data: Path) -> None:
+    for name in CLASS_NAMES:
+        picture = data / "raw" / "cifar10" / "test" / name / "0000.png"
+        touch(picture)
+        Image.new("RGB", (40, 32), (90, 90, 30)).save(picture)
+        for number in range(260):
+            path = data / "raw" / "cifar10" / "train" / name / f"{number:04d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.hardlink_to(picture)
+
+
+def put_caltech101(data: Path) -> None:
+    for split in ("train", "validation", "test"):
+        for line in (data / "caltech101" / f"{split}.csv").read_text().splitlines()[1:]:
+            touch(data / "raw" / "caltech101" / "101_ObjectCategories" / line.split(",")[0])
+
+
+def put_imagenet(data: Path) -> None:
+    for synset in ("n01440764", "n01443537"):
+        for number in range(700):
+            touch(data / "raw" / "imagenet" / "train" / synset / f"{synset}_{number}.JPEG")
+        touch(data / "raw" / "imagenet" / "val" / synset / "ILSVRC2012_val_00000001.JPEG")
+
+
+PUT: dict[str, Callable[[Path], None]] = {
+    "cifar10": put_cifar10,
+    "caltech101": put_caltech101,
+    "imagenet": put_imagenet,
+    "digits": lambda data: None,
+}
+IMAGES = {"images, train", "images, validation", "images, test"}
+HUB = {"captions", "vision model", "text encoder"}
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_an_empty_machine(name: str, data: Path) -> None:
+    lacking = IMAGES if name.endswith("-cpu") else IMAGES | HUB | {"processor"}
+    told = {what: line for what, (there, line) in found(name, data).items() if not there}
+    assert told.keys() == (set() if name == "smoke" else lacking)
+    cures = {"images, train": "VECAF_", "processor": "compute.device"}  # each comes with its cure
+    for what, cure in (cures | dict.fromkeys(HUB, "make fetch PROFILE=")).items():
+        assert cure in told.get(what, cure)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_complete_machine(name: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    PUT[profile(name).dataset.name](data)
+    if name.startswith("paper"):
+        places = ("captions.available", "text.locate", "weights.weights_file")
+        for place in places:
+            monkeypatch.setattr(f"vecaf_lib.pipeline.needs.{place}", lambda *a: None)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+        card = SimpleNamespace(total_memory=80 * GIB, name="a GPU")
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: card)
+    told = found(name, data)
+    assert all(there for there, _ in told.values()), told
+    assert {"budgets", "disk", "memory", "processor"} <= told.keys()
+
+
+@pytest.mark.parametrize(
+    ("change", "what", "sentence"),
+    [
+        ({"compute": {"memory_gib": 101.0}}, "memory", "101.00 GiB needed, 100.0 GiB free"),
+        ({"training": {"batch_size": 2000}}, "budgets", "is 2000, but the pool has 1000"),
+        ({"vision": {"name": "tf_efficientnet_lite9"}}, "vision model", "timm has no model"),
+        ({"vision": {"weights": "absent.pth"}}, "vision model", "absent.pth is not a file"),
+        ({"captions": {"source": "absent.csv"}}, "captions", "absent.csv"),
+    ],
+    ids=["memory", "budget", "model", "weights", "captions"],
+)
+def test_each_thing_that_may_be_wrong(
+    change: dict[str, dict[str, object]], what: str, sentence: str, data: Path
+) -> None:
+    smoke = profile("smoke")
+    parts = {
+        name: getattr(smoke, name).model_copy(update=values) for name, values in change.items()
+    }
+    lines = check(smoke.model_copy(update=parts), data=data)
+    wrong = {name: line for name, available, line in lines if not available}
+    assert {what} <= wrong.keys() <= {what, "disk"}  # whose need is unknown without a model
+    assert sentence in wrong[what]
+
+
+def test_a_full_disk_and_a_small_gpu(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    there, told = found("smoke", data)["disk"]
+    assert not there
+    assert "make room" in told
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    card = SimpleNamespace(total_memory=8 * GIB, name="a GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: card)
+    there, told = found("paper-cifar10", data)["processor"]
+    assert not there
+    assert "8 GiB; the profile needs 38" in told
+
+
+def test_the_report(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    report("smoke")
+    assert "Profile smoke has all it needs." in capsys.readouterr().out
+    monkeypatch.setenv("VECAF_CIFAR10", "/absent")
+    with pytest.raises(BadInput, match="cifar10-cpu lacks: images, train; images, validation"):
+        report("cifar10-cpu")
+    assert "MISSING images, train" in capsys.readouterr().out
+    with pytest.raises(BadInput, match="'smok' is no profile; did you mean 'smoke'"):
+        report("smok")
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch, data: Path) -> list[tuple[Any, ...]]:
+    """What would be fetched from nothing; nothing is."""
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.chdir(data.parent)
+    monkeypatch.setattr(needs, "settings_of", profile)
+    monkeypatch.setattr(needs, "fetch_images", lambda *a: calls.append(("images", *a)))
+    for module in ("weights", "text", "captions"):
+        note = functools.partial(lambda name, *a: calls.append((name, *a)), module)
+        monkeypatch.setattr(getattr(needs, module), "download", note)
+    return calls
+
+
+def test_what_is_fetched(fetched: list[tuple[Any, ...]]) -> None:
+    fetch("paper-cifar10")
+    fetch("smoke")  # whose models come in packages
+    fetch(None, "caltech101")
+    assert [call[:2] for call in fetched] == [
+        ("images", "cifar10"),
+        ("weights", "vit_base_patch16_224.dino"),
+        ("text", "clip_vit_l"),
+        ("captions", "blip2"),
+        ("captions", "attributes"),  # which has nothing to fetch
+        ("images", "caltech101"),
+    ]
+
+
+def test_what_fails_does_not_keep_the_rest(
+    fetched: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise BadInput("no network.")
+
+    monkeypatch.setattr(needs.text, "download", refuse)
+    settings = profile("paper-cifar10")
+    place = {"root": str(tmp_path / "absent")}  # what a profile names is not filled
+    settings = settings.model_copy(update={"dataset": settings.dataset.model_copy(update=place)})
+    monkeypatch.setattr(needs, "settings_of", lambda _: settings)
+    with pytest.raises(BadInput, match="lacks: images; text encoder"):
+        fetch("paper-cifar10")
+    assert [call[0] for call in fetched] == ["weights", "captions"]

@@ -1,0 +1,91 @@
+"""Every notebook, run as a stage on a tiny profile and then by hand with nothing passed in."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+from test_readers_notebooks import NOTEBOOKS, execute, figures_without_picture, texts
+
+from vecaf_lib.pipeline.settings import read
+from vecaf_lib.results.frame import tidy
+from vecaf_lib.results.runs import RunStore, runs_of
+
+ROOT = Path(__file__).parents[1]
+STAGES = [path.stem for path in NOTEBOOKS if path.stem != "00_explore"]
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def vecaf(project: Path, *words: str) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "vecaf_lib.cli", *words]
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose smoke profile is cut to six runs of six steps, all stages done."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks")
+    (folder / "data").mkdir()
+    for path in (ROOT / "data").iterdir():
+        if path.name != "generated":
+            (folder / "data" / path.name).symlink_to(path)
+    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    methods = ["random", "full", "activeft", "vecaf"]
+    names = {"learnloss", *methods}
+    content["methods"] = {name: content["methods"][name] for name in names}
+    for method in content["methods"].values():
+        method["domains"] = []
+    content["training"] |= {"steps": 6, "evaluate_every": 3}
+    content["seeds"], content["text"] = [0], {"name": "hashed"}
+    content["tables"] = {
+        "table1": {"methods": [*methods, "learnloss"], "ratios": [5], "reference": "activeft"}
+    }
+    content["figures"] |= {"methods": methods, "loss_window": 2, "target_accuracy": [20]}
+    (folder / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    vecaf(folder, "settings", "params.yaml", "data/generated/settings")
+    vecaf(folder, "inputs", "data/generated/{profile}/inputs.json")
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
+    commands = [stage["cmd"].split()[1:] for stage in stages]
+    for _, source, *rest in [words for words in commands if words[0] == "execute"]:
+        vecaf(folder, "execute", f"notebooks/{Path(source).name}", *rest)
+    return folder
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_run_all_by_hand(project: Path, tmp_path: Path, name: str) -> None:
+    report = project / "reports" / "smoke"
+    before = files_of(report)
+    done = execute(project / "notebooks" / f"{name}.ipynb", tmp_path / "done.ipynb")
+    assert done.returncode == 0, done.stderr
+    assert files_of(report) == before, "what is tracked stays as it was"
+    for path in (tmp_path / "done.ipynb", report / "notebooks" / f"{name}.ipynb"):
+        assert figures_without_picture(nbformat.read(path, as_version=4)) == []
+
+
+def test_the_notebook_of_the_runs_chose_what_the_stored_run_chose(project: Path) -> None:
+    stored = project / "reports" / "smoke" / "notebooks" / "30_runs.ipynb"
+    assert "3 of 3 selections are the stored run's" in texts(nbformat.read(stored, as_version=4))
+
+
+def test_totals_of_the_frame_and_of_table_1_are_those_of_the_stored_runs(project: Path) -> None:
+    report = project / "reports" / "smoke"
+    runs = runs_of(read(project / "params.yaml").model_dump(mode="json"))
+    results = [content["result"] for content in RunStore(report / "runs").load_all(runs)]
+    total = sum(result["test_accuracy"] for result in results)
+    assert tidy(report / "runs", runs)["accuracy"].sum() == pytest.approx(total, abs=1e-9)
+    table = pd.read_csv(report / "tables" / "table1.csv")
+    assert (table["mean"] * table["n"]).sum() == pytest.approx(total, abs=1e-3)

@@ -1,0 +1,242 @@
+"""The notebooks as their readers get them; each is executed in a process of its own."""
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pandas as pd
+import pytest
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+STAGES = [path.stem for path in NOTEBOOKS if path.stem != "00_explore"]
+
+pytestmark = pytest.mark.timeout(400)
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def figures_without_picture(notebook: NotebookNode) -> list[str]:
+    """Outputs that name a figure in words, such as ``<Figure size ...>``, and show none."""
+    return [
+        output.data["text/plain"]
+        for cell in code_cells(notebook)
+        for output in cell.outputs
+        if re.match(r"<Figure|<matplotlib", output.get("data", {}).get("text/plain", ""))
+        and not any(kind.startswith("image/") for kind in output.data)
+    ]
+
+
+def execute(
+    source: Path, output: Path, environment: Mapping[str, str] | None = None, /, **parameters: Any
+) -> subprocess.CompletedProcess:
+    """Run a notebook from its own folder, as a person would, with some parameters changed."""
+    code = (
+        "import json, sys; from pathlib import Path; from vecaf_lib.pipeline.notebooks import "
+        "execute; execute(Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]))"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code, str(source), str(output), json.dumps(parameters)],
+        cwd=source.parent,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {}),
+        capture_output=True,
+        text=True,
+    )
+
+
+def texts(notebook: NotebookNode) -> str:
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    return "".join(output.get("text", "") for output in outputs)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_holds_values_for_its_parameters_and_compiles(path):
+    cells = code_cells(nbformat.read(path, as_version=4))
+    assert cells[0].metadata.tags == ["parameters"]
+    for statement in ast.parse(cells[0].source).body:
+        assert isinstance(statement, ast.Assign)
+        assert ast.literal_eval(statement.value) is not None
+    for cell in cells:
+        compile(cell.source, path.name, "exec")
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_by_hand_a_stage_writes_to_the_scratch_folder_alone(name):
+    source = code_cells(nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4))[0].source
+    values = {
+        target.id: ast.literal_eval(statement.value)
+        for statement in ast.parse(source).body
+        for target in statement.targets
+    }
+    assert values["output"].startswith("data/generated/scratch/")
+
+
+def plot(folder: Path, source: str) -> NotebookNode:
+    """A tiny notebook with one cell, executed."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    notebook.cells[0].metadata.tags = ["parameters"]
+    nbformat.write(notebook, folder / "tiny.ipynb")
+    done = execute(folder / "tiny.ipynb", folder / "done.ipynb")
+    assert done.returncode == 0, done.stderr
+    return nbformat.read(folder / "done.ipynb", as_version=4)
+
+
+def test_a_figure_of_pyplot_is_a_picture_and_a_bare_one_is_found_out(tmp_path):
+    picture = plot(tmp_path, "import matplotlib.pyplot as plt\nplt.plot([1, 2]);")
+    assert figures_without_picture(picture) == []
+    assert any("image/png" in output.get("data", {}) for output in picture.cells[0].outputs)
+    bare = plot(tmp_path, "from matplotlib.figure import Figure\nFigure()")
+    assert figures_without_picture(bare) == ["<Figure size 640x480 with 0 Axes>"]
+
+
+SLIDERS = """
+shown = []
+draw_map = lambda chosen: shown.append(chosen["ODS, as the sliders say"])
+sliders["loss_power"].value = 4.0
+sliders["lambda_"].value = 0.1
+print(len(plt.get_fignums()), len(shown), sorted(shown[0].tolist()) != sorted(shown[1].tolist()))
+"""
+
+
+def test_the_interactive_notebook_runs_with_a_changed_ratio_and_its_sliders_act(tmp_path):
+    """In IPython itself, without a kernel: nbclient may wait for ever for a slider's answer."""
+    notebook = nbformat.read(ROOT / "notebooks" / "00_explore.ipynb", as_version=4)
+    parameters = code_cells(notebook)[0]
+    assert "ratio = 2.0" in parameters.source
+    parameters.source = parameters.source.replace("ratio = 2.0", "ratio = 3.0")
+    notebook.cells.append(nbformat.v4.new_code_cell(SLIDERS))
+    (tmp_path / "notebooks").mkdir()
+    for name in ("params.yaml", "dvc.yaml", "data"):  # what makes a folder a project
+        (tmp_path / name).symlink_to(ROOT / name)
+    nbformat.write(notebook, tmp_path / "notebooks" / "explore.ipynb")
+    own = {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg", "IPYTHONDIR": str(tmp_path)}
+    own |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "IPython", "--no-banner", "--colors=NoColor", "explore.ipynb"],
+        cwd=tmp_path / "notebooks",
+        env=os.environ
+        | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg", "IPYTHONDIR": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert "1000 images, 30 to choose" in done.stdout, done.stdout + done.stderr
+    figures, moved, differs = done.stdout.strip().splitlines()[-1].split()
+    assert int(figures) >= 3
+    assert (moved, differs) == ("2", "True")
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """A project with the real notebooks and settings, and no results."""
+    (tmp_path / "notebooks").mkdir()
+    for path in NOTEBOOKS:
+        (tmp_path / "notebooks" / path.name).write_bytes(path.read_bytes())
+    shutil.copy(ROOT / "notebooks" / "figures.mplstyle", tmp_path / "notebooks")
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / "data").mkdir()
+    for path in (ROOT / "data").iterdir():
+        if path.name != "generated":
+            (tmp_path / "data" / path.name).symlink_to(path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["10_captions", "45_selections", "60_report"])
+def test_a_missing_result_is_named_with_the_command_that_makes_it(project, name):
+    done = execute(project / "notebooks" / f"{name}.ipynb", project / "done.ipynb")
+    assert done.returncode != 0
+    assert "missing" in done.stderr
+    assert "dvc repro" in done.stderr
+
+
+HOSTILE = "<script>alert(1)</script> [a](javascript:b) `c` $d$ *e*"
+LINE = {"labels_seen": "all", "loops": 3, "n": 3, "standard_error": 0.5, "runs": "a b"}
+
+
+def table_line(method: str, selection: str, ratio: float | None, mean: float, *gap: float) -> dict:
+    cell = f"table1/{method}/{selection}/{'all' if ratio is None else f'r{ratio:g}'}"
+    place = {"cell": cell, "method": method, "selection": selection, "ratio": ratio}
+    return (
+        LINE | place | {"mean": mean} | dict(zip(("difference", "low", "high"), gap, strict=False))
+    )
+
+
+@pytest.fixture
+def front_page(project) -> str:
+    """The front page of a report of three rows and one figure."""
+    report, sections = project / "reports" / "tiny", project / "sections"
+    for part in ("tables", "figures", "notebooks", "claims"):
+        (report / part).mkdir(parents=True)
+    table = pd.DataFrame(
+        [
+            table_line("activeft", "multi", 2.0, 50.0),
+            table_line("activeft", "multi", 5.0, 60.0),
+            table_line("full", "single", None, 70.0),
+            table_line("vecaf", "multi", 2.0, 49.0, -1.0, -3.0, 1.0) | {"n": 2},
+            table_line("vecaf", "multi", 5.0, 58.0, -2.0, -3.0, -1.0),
+        ]
+    )
+    for rival in ("random", "full"):
+        table[[f"{part}_{rival}" for part in ("difference", "low", "high")]] = float("nan")
+    table.to_csv(report / "tables" / "table1.csv", index=False)
+    (report / "figures" / "figure4.png").write_bytes(b"drawn")
+    (report / "figures" / "figure4.txt").write_text(HOSTILE + "\n")
+    (report / "notebooks" / "40_tables.ipynb").write_text("{}")
+    claims = pd.DataFrame({"id": ["a", "b"], "verdict": ["reproduced", "not reproduced"]})
+    claims.to_csv(report / "claims" / "claims.csv", index=False)
+    sections.mkdir()
+    settings: dict[str, Any] = {
+        "profile": "tiny",
+        "dataset": {"name": "digits", "image_size": 32},
+        "training": {"steps": 36, "batch_size": 12},
+        "seeds": [0, 1, 2],
+        "stands_for": None,
+    }
+    for name, content in settings.items():
+        (sections / f"{name}.json").write_text(json.dumps(content))
+    done = execute(
+        project / "notebooks" / "60_report.ipynb",
+        project / "done.ipynb",
+        {"VECAF_SETTINGS": str(sections)},
+        output="reports/{profile}/README.md",
+        notice="Older.",
+    )
+    assert done.returncode == 0, done.stderr
+    return (report / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_front_page_by_hand(front_page):
+    lines = front_page.splitlines()
+    assert lines[2].startswith("> Profile tiny: digits at 32 px, 36 steps of 12 images, 3 seeds.")
+    assert lines[4] == "Older."
+    assert (
+        "- **VeCAF against multi-run ActiveFT**: at 2 % *cannot be told apart* "
+        "(−1.00 [−3.00, +1.00]), at 5 % *is behind* (−2.00 [−3.00, −1.00])"
+    ) in lines
+    assert not [line for line in lines if "against random" in line]
+    start = lines.index("| Accuracy, % | 2 % | 5 % | all data |")
+    assert lines[start + 2 : start + 5] == [
+        "| ActiveFT, multi | 50.00 ± 0.50 | 60.00 ± 0.50 | – |",
+        "| Full-data FT, single | – | – | 70.00 ± 0.50 |",
+        "| VeCAF, multi | 49.00 ± 0.50 (n = 2) | 58.00 ± 0.50 | – |",
+    ]
+    assert "![Figure 4](figures/figure4.png)" in lines
+    assert "[40_tables](notebooks/40_tables.ipynb)" in front_page
+    assert "1 reproduced; 1 not reproduced" in front_page
+
+
+def test_a_caption_on_the_front_page_is_text(front_page):
+    assert r"\<script\>alert(1)\</script\> \[a\](javascript:b) \`c\` \$d\$ \*e\*" in front_page
+    assert "<script" not in front_page.replace(r"\<script", "")

@@ -1,0 +1,1 @@
+"""Labelled images from named sources. Import its modules: ``place`` needs no torch."""

@@ -1,0 +1,203 @@
+"""Image folders with one folder a class: listed in the same order on every machine, and split.
+
+``load`` reads one of the user's own: ``train/<class>/``, ``test/<class>/`` and, optionally,
+``validation/<class>/`` (or ``val``); or just ``<class>/``, of which shares are held out. Folders
+may be nested in a class.
+"""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import torch
+from jaxtyping import Int64
+from pydantic import Field
+from torch import Tensor
+
+from vecaf_lib.data.images import FileImages, ImageSet, in_threads
+from vecaf_lib.data.load import SPLITS
+from vecaf_lib.data.place import files_below
+from vecaf_lib.errors import BadInput
+from vecaf_lib.files import sha256_file
+
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".tif", ".tiff", ".webp"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif"),
+)
+Percent = Annotated[float, Field(gt=0, lt=100)]
+Crop = Annotated[float, Field(gt=0, le=1)]
+
+
+def load(
+    split: str,
+    *,
+    image_size: int,
+    root: Path,
+    validation_percent: Percent = 10.0,
+    test_percent: Percent = 20.0,
+    holdout_seed: int = 2401,
+    crop: Crop = 1.0,
+) -> ImageSet:
+    """Load one split of an own folder, with ids such as ``train/cat/0001.jpg``.
+
+    Args:
+        validation_percent: share of each class to hold out of the training images, where there is
+            no folder ``validation``; at least one image.
+        test_percent: the same for the test split, where there are no folders of splits at all.
+        holdout_seed: another number holds out other images; which, depends on their names alone.
+        crop: share of the shorter side that is kept.
+    """
+    validation = "validation" if (root / "validation").is_dir() else "val"
+    names = {"train": "train", "test": "test", "validation": validation}
+    parts = {
+        part: list_images(root, name, image_size, crop)
+        for part, name in names.items()
+        if (root / name).is_dir()
+    }
+    if not parts:
+        percent = {"test": test_percent, "validation": validation_percent}
+        parts = deal(list_images(root, "", image_size, crop), percent, holdout_seed)
+    if not {"train", "test"} <= {*parts}:
+        raise BadInput(f"{root} has {' and '.join(parts)}; it needs both train and test, or none.")
+    for name, part in parts.items():
+        refuse_difference(root / "train", parts["train"].class_names, root / name, part.class_names)
+    if "validation" not in parts:
+        parts |= deal(parts["train"], {"validation": validation_percent}, holdout_seed)
+    refuse_duplicates(root, {name: part for part, images in parts.items() for name in images.ids})
+    return parts[split]
+
+
+def class_names(folder: Path) -> tuple[str, ...]:
+    """Names of the folders in ``folder``, sorted by code point; hidden ones are no classes."""
+    entries = sorted(folder.glob("[!.]*"))
+    classes = tuple(entry.name for entry in entries if entry.is_dir())
+    loose = [
+        entry.name for entry in entries if entry.is_file() and entry.name.lower().endswith(SUFFIXES)
+    ]
+    if loose or not classes:
+        beside = f"; {len(loose):,} images lie beside, such as {loose[0]}" if loose else ""
+        raise BadInput(f"{folder} should hold a folder for each class and no images{beside}.")
+    return classes
+
+
+def list_images(
+    root: Path, part: str, image_size: int, crop: float = 1.0, *, resize: bool = True
+) -> ImageSet:
+    """The images of every class in the folder ``part`` of ``root``, nested ones too.
+
+    Ids are relative to root with forward slashes, by class, then by name. Hidden files are passed
+    over; others that are no images by their ending give a warning.
+    """
+    folder = root / part
+    classes = class_names(folder)
+    ids: list[str] = []
+    labels: list[int] = []
+    others: list[str] = []
+    for number, name in enumerate(classes):
+        below = sorted(files_below(folder / name, f"{name}/"))
+        images = [file for file in below if file.lower().endswith(SUFFIXES)]
+        if not images:
+            raise BadInput(f"{folder / name} has no image; fill or remove this class folder.")
+        others += sorted({*below} - {*images})
+        ids += [f"{part}/{file}" if part else file for file in images]
+        labels += [number] * len(images)
+    if others:
+        warnings.warn(
+            f"{folder}: {len(others):,} files are no images by their ending and are left out, "
+            f"such as {others[0]}.",
+            stacklevel=2,
+        )
+    return ImageSet(
+        FileImages([f"{root}/{name}" for name in ids], image_size, crop=crop, resize=resize),
+        torch.tensor(labels, dtype=torch.int64),
+        tuple(ids),
+        classes,
+    )
+
+
+def refuse_difference(a: Path, classes: Sequence[str], b: Path, others: Sequence[str]) -> None:
+    """Refuse two splits with different classes."""
+    if odd := sorted({*classes} ^ {*others}):
+        raise BadInput(f"{a} and {b} differ in {len(odd):,} classes: only one has {odd[0]}.")
+
+
+def hold_out(
+    images: ImageSet, split: str, per_class: int, seed: int, pool_per_class: int | None = None
+) -> ImageSet:
+    """Validation is the first ``per_class`` images of each class by ``hash_ranks``.
+
+    So an image added to a class puts at most one other back. Train is the next ``pool_per_class``;
+    ``images`` of the split test stay whole.
+    """
+    if split == "test":
+        return images
+    held = torch.full((len(images.class_names),), per_class)
+    ranks = hash_ranks(images, seed, held, "validation_per_class")
+    last = per_class + (len(images) if pool_per_class is None else pool_per_class)
+    kept = ranks < per_class if split == "validation" else (ranks >= per_class) & (ranks < last)
+    return images.subset(kept.nonzero()[:, 0])
+
+
+def deal(images: ImageSet, percent: Mapping[str, float], seed: int) -> dict[str, ImageSet]:
+    """Deal the images of each class to splits, in the order of ``hash_ranks``.
+
+    ``percent`` is a split's share of a class, rounded, at least one image; the rest is ``train``.
+    """
+    sizes = images.labels.bincount()  # (classes,)
+    counts = [(sizes * share / 100).round().long().clamp(min=1) for share in percent.values()]
+    limits = torch.stack(counts).cumsum(0)  # (splits, classes)
+    ranks = hash_ranks(images, seed, limits[-1], " or ".join(f"{name}_percent" for name in percent))
+    place = (ranks >= limits[:, images.labels]).sum(0)  # (splits, n) to (n,)
+    return {
+        name: images.subset((place == at).nonzero()[:, 0])
+        for at, name in enumerate((*percent, "train"))
+    }
+
+
+def hash_ranks(
+    images: ImageSet, seed: int, held: Int64[Tensor, " c"], option: str
+) -> Int64[Tensor, " n"]:
+    """Rank of each image within its class, from 0, in the order of SHA-256 of "seed/id".
+
+    It depends on names alone: not on the order of the files, nor on other classes.
+
+    Raises:
+        BadInput: a class has no more images than the ``option`` holds out of it.
+    """
+    labels, sizes = images.labels, images.labels.bincount()
+    for at in (sizes <= held[: len(sizes)])[labels].nonzero().flatten().tolist():
+        raise BadInput(
+            f"{option}: the class of {images.ids[at]!r} has {sizes[labels[at]]} images, and "
+            f"{held[labels[at]]} are held out, which leaves nothing to train on; lower it."
+        )
+    digests = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for name in images.ids]
+    frame = pd.DataFrame({"digest": digests, "label": labels.numpy()}).sort_values("digest")
+    return torch.from_numpy(frame.groupby("label").cumcount().sort_index().to_numpy(copy=True))
+
+
+def refuse_duplicates(root: Path, split_of: Mapping[str, str]) -> None:
+    """Refuse files with the same bytes in two splits, and warn of those in one."""
+    table = pd.DataFrame({"file": sorted(split_of)})
+    table["size"] = [os.stat(f"{root}/{file}").st_size for file in table["file"]]  # noqa: PTH116
+    table = table[table["size"].duplicated(keep=False)]
+    digests = in_threads(lambda file: sha256_file(root / file), list(table["file"]))
+    same = table.assign(digest=digests).groupby("digest")["file"]
+    groups = [list(files) for _, files in same if len(files) > 1]
+    shared = [group for group in groups if len({split_of[file] for file in group}) > 1]
+    if groups:
+        named = " = ".join(f"{file} ({split_of[file]})" for file in min(shared or groups))
+        sentence = f"{root} has the same bytes {len(shared or groups):,} times, such as {named}"
+        if shared:
+            raise BadInput(f"{sentence}; keep one file of each, or a test image is trained on.")
+        warnings.warn(f"{sentence}.", stacklevel=2)
+
+
+def read_index(index_dir: Path) -> pd.DataFrame:
+    """The committed files ``<split>.csv``, a row an image, as one table with a column ``split``."""
+    return pd.concat(
+        [pd.read_csv(index_dir / f"{split}.csv").assign(split=split) for split in SPLITS]
+    )

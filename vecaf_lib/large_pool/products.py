@@ -1,0 +1,115 @@
+"""The pool as a stream of unit rows, and cosines between blocks of them.
+
+In int8 both sides are rounded to 255 steps and multiplied in whole numbers: the same for any number
+of threads and any chunk, fast where the processor has VNNI, and off by a few ten-thousandths.
+Where that could change an answer, ``error`` bounds it, by Cauchy and Schwarz.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from vecaf_lib.errors import BadInput
+
+Product = Literal["float32", "int8"]
+BLOCK = 1024  # centroids compared at a time: the block of scores stays in the processor's cache
+CHUNK = 1024  # rows of the pool converted at a time
+
+
+class Rows:
+    """N embeddings of d numbers, N x d floats in memory or in a file, read a chunk at a time."""
+
+    def __init__(self, embeddings: Any, chunk: int | None = None) -> None:
+        shape = tuple(getattr(embeddings, "shape", ()))
+        # a dtype such as float32 or torch.float16
+        if len(shape) != 2 or "float" not in str(getattr(embeddings, "dtype", "")) or 0 in shape:
+            raise BadInput(
+                "embeddings: must be a numpy or torch matrix of floating-point numbers, one row a "
+                f"sample; got {type(embeddings).__name__} of shape {shape}."
+            )
+        self.embeddings, self.chunk, self.total = embeddings, chunk or CHUNK, shape[0]
+
+    def stream(
+        self, index: Int64[Tensor, " m"] | None = None
+    ) -> Iterator[tuple[Int64[Tensor, " c"], Float[Tensor, "c d"]]]:
+        """Numbers of samples and their unit rows in float32: those of ``index``, or all."""
+        for part in (torch.arange(self.total) if index is None else index).split(self.chunk):
+            # a slice, where there is one, is quicker to read
+            at = part.numpy() if index is not None else slice(int(part[0]), int(part[-1]) + 1)
+            rows = self.embeddings[at]
+            rows = (rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows))).float()
+            lengths = rows.norm(dim=1)  # (c,)
+            wrong = ~torch.isfinite(lengths) | (lengths == 0)
+            if bool(wrong.any()):
+                raise BadInput(
+                    f"embeddings: row {int(part[wrong.nonzero()[0]])} has NaN or infinity, or is "
+                    "all zeros."
+                )
+            yield part, rows / lengths.unsqueeze(1)
+
+    def start(self, budget: int, generator: torch.Generator) -> Float[Tensor, "k d"]:
+        """K distinct samples of the pool as initial centroids (ActiveFT's initialisation)."""
+        index = torch.randperm(self.total, generator=generator)[:budget]
+        return torch.cat([x for _, x in self.stream(index)])
+
+
+class Coded(NamedTuple):
+    """Unit rows in the number format of a product."""
+
+    values: Tensor  # m x d
+    scale: Tensor | None  # a value's worth, m x 1 or a single one; None where values are the rows
+    residual: float  # largest length of what rounding took from a row
+
+    def part(self, rows: slice) -> "Coded":
+        """These rows."""
+        scale = self.scale if self.scale is None or self.scale.numel() == 1 else self.scale[rows]
+        return Coded(self.values[rows], scale, self.residual)
+
+
+def code(x: Float[Tensor, "m d"], product: Product, *, one_scale: bool = False) -> Coded:
+    """Convert unit rows; ``one_scale`` gives all the same, so that int8 scores compare without."""
+    if product == "float32":
+        return Coded(x, None, 0.0)
+    high = x.abs().amax() if one_scale else x.abs().amax(1, keepdim=True)
+    scale = (high / 127).clamp_min(1e-12)
+    rounded = (x / scale).round()
+    return Coded(
+        values=rounded.to(torch.int8),
+        scale=scale,
+        residual=float((x - rounded * scale).norm(dim=1).max()) if len(x) else 0.0,
+    )
+
+
+def scores(a: Coded, b: Coded) -> Tensor:
+    """a b', unscaled: int32 for int8 values, else float."""
+    if a.values.dtype != torch.int8:
+        return a.values @ b.values.T
+    return torch._int_mm(a.values, b.values.T.contiguous())
+
+
+def cosines(a: Coded, b: Coded) -> Float[Tensor, "m k"]:
+    """a b' in float32, scales applied."""
+    product = scores(a, b).float()
+    if a.scale is not None and b.scale is not None:
+        product.mul_(a.scale).mul_(b.scale.view(1, -1))
+    return product
+
+
+def error(a: Coded, b: Coded) -> float:
+    """Largest possible distance of ``cosines`` from the true ones; 0 for float32."""
+    return a.residual * (1 + b.residual) + b.residual
+
+
+def nearest(x: Coded, theta: Coded) -> Int64[Tensor, " m"]:
+    """Each row's nearest centroid; ties to the lower. ``theta`` has one scale: integers compare."""
+    best, index = scores(x, theta.part(slice(BLOCK))).max(1)
+    for start in range(BLOCK, len(theta.values), BLOCK):
+        value, at = scores(x, theta.part(slice(start, start + BLOCK))).max(1)
+        better = value > best
+        best = torch.where(better, value, best)
+        index = torch.where(better, at + start, index)
+    return index

@@ -1,0 +1,156 @@
+"""What a profile needs: is it at hand (``check``, no model is loaded), and fetch it (``fetch``)."""
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from vecaf_lib import captions
+from vecaf_lib.data.fetch import fetch as fetch_images
+from vecaf_lib.data.images import FileImages, ImageSet
+from vecaf_lib.data.load import load_lazily
+from vecaf_lib.errors import BadInput
+from vecaf_lib.models import text, weights
+from vecaf_lib.models.vision import width_of
+from vecaf_lib.pipeline.settings import Settings, profile_path, read
+from vecaf_lib.results.runs import runs_of
+from vecaf_lib.selection.pool import budget_of
+
+Line = tuple[str, bool, str]  # a thing's name, whether it is there, more about it
+DATA = Path("data")
+GIB = 2**30
+RUN_FILE = 64 * 1024  # bytes that a run file and its part of the report take, roughly
+
+
+def settings_of(profile: str | None) -> Settings:
+    """The settings of a profile; without a name those of params.yaml."""
+    return read(profile_path(profile, Path("profiles")) if profile else Path("params.yaml"))
+
+
+def report(profile: str | None) -> None:
+    """Print what ``check`` says of a profile, or of the active one; BadInput if it lacks any."""
+    settings = settings_of(profile)
+    _print(settings, check(settings, data=DATA))
+    print(f"Profile {settings.profile} has all it needs.")
+
+
+def check(settings: Settings, *, data: Path) -> Iterator[Line]:
+    """Each thing that the profile needs: its name, whether it is there, and a line about it."""
+    splits, section = dict[str, ImageSet](), settings.dataset.model_dump(exclude={"memory_gib"})
+
+    def images(split: str) -> str:
+        splits[split] = own = load_lazily(split=split, data=data, **section)
+        return f"{len(own):,} of {len(own.class_names)} classes"
+
+    for split in ("train", "validation", "test"):
+        yield _line(f"images, {split}", images, split)
+    pool = splits.get("train")
+    yield _line("captions", _captions, settings, pool)
+    vision, own = settings.vision, settings.text
+    yield _line("vision model", weights.weights_file, vision.name, vision.weights)
+    yield _line("text encoder", text.locate, own.name, own.weights, own.model, own.revision)
+    if pool is not None:
+        yield _line("budgets", _budgets, settings, len(pool))
+        yield _line("disk", _disk, settings, pool, data)
+    needed = settings.compute.memory_gib or 0.0
+    yield _line("memory", _room, needed, psutil.virtual_memory().available / GIB)
+    yield _line("processor", _processor, settings)
+
+
+def _line(name: str, look: Callable[..., object], *arguments: Any) -> Line:
+    try:
+        return name, True, str(look(*arguments) or "")
+    except BadInput as error:
+        return name, False, str(error)
+
+
+def _print(settings: Settings, lines: Iterable[Line]) -> None:
+    """Print lines as they come; BadInput if a thing is missing."""
+    missing = []
+    for name, available, line in lines:
+        print(f"{'ok' if available else 'MISSING':<8}{name:<20} {line}", flush=True)
+        missing += [] if available else [name]
+    if missing:
+        raise BadInput(f"Profile {settings.profile} lacks: {'; '.join(missing)}.")
+
+
+def _captions(settings: Settings, pool: ImageSet | None) -> str:
+    source = settings.captions.source
+    if captions.is_file(source) and pool is not None:
+        return f"{len(captions.read_captions(Path(source), pool.ids)):,} in {source}"
+    if problem := captions.available(source, settings.captions.options):
+        raise BadInput(problem)
+    return f"by {source}"
+
+
+def _budgets(settings: Settings, images: int) -> str:
+    if (batch := settings.training.batch_size) > images:
+        raise BadInput(f"training.batch_size is {batch}, but the pool has {images} images.")
+    ratios = sorted({run.ratio for run in runs_of(settings)})
+    return ", ".join(f"{ratio:g} % is {budget_of(ratio, images):,}" for ratio in ratios)
+
+
+def _disk(settings: Settings, pool: ImageSet, data: Path) -> str:
+    of_text = text.TEXT_ENCODERS[settings.text.name].width or settings.text.width
+    floats = len(pool) * (width_of(settings.vision.name) + of_text)
+    needed = len(runs_of(settings)) * RUN_FILE + 2 * 4 * floats  # twice: DVC keeps a copy
+    pixels = torch.Size(pool.images.shape).numel()
+    if isinstance(pool.images, FileImages) and pixels <= settings.dataset.memory_gib * GIB:
+        needed += pixels  # decoded once, into data/generated/decoded
+    return _room(needed / GIB, shutil.disk_usage(data).free / GIB)
+
+
+def _room(needed: float, free: float) -> str:
+    room = f"{needed:.2f} GiB needed, {free:.1f} GiB free"
+    if needed > free:
+        raise BadInput(f"{room}; make room.")
+    return room
+
+
+def _processor(settings: Settings) -> str:
+    compute, gpus = settings.compute, torch.cuda.device_count()
+    if compute.device == "cpu" or (compute.device == "auto" and not gpus):
+        return f"CPU, {psutil.cpu_count(logical=True)} cores"
+    if gpus < compute.processes:
+        raise BadInput(
+            f"compute.processes is {compute.processes}, but torch {torch.__version__} sees {gpus} "
+            "GPUs; install torch's CUDA build, or set compute.device to cpu, which is very slow."
+        )
+    card, needed = torch.cuda.get_device_properties(0), compute.gpu_memory_gib or 0.0
+    line = f"{gpus} x {card.name}, {card.total_memory / GIB:.0f} GiB"
+    if card.total_memory / GIB < needed:
+        raise BadInput(f"{line}; the profile needs {needed:g}: lower training.batch_size.")
+    return line
+
+
+def fetch(profile: str | None, dataset: str | None = None) -> None:
+    """Fetch and verify a profile's images and weights, or the images of one data set.
+
+    Nothing else uses the network, and what is there is not fetched again. BadInput: something
+    could not be fetched; the rest was.
+    """
+    if dataset:
+        fetch_images(dataset, DATA)
+        return
+    settings = settings_of(profile)
+    vision, own, source = settings.vision, settings.text, settings.captions
+    parts: dict[str, tuple[Any, ...]] = {"images": (_fetch_images, settings)}
+    if vision.weights == "hub":
+        parts["vision model"] = weights.download, vision.name
+    if own.weights == "hub":
+        parts["text encoder"] = text.download, own.name, own.model, own.revision
+    parts["captioner"] = captions.download, source.source, source.options
+    _print(settings, (_line(name, *part) for name, part in parts.items()))
+
+
+def _fetch_images(settings: Settings) -> None:
+    dataset = settings.dataset
+    try:
+        load_lazily(split="train", data=DATA, **dataset.model_dump(exclude={"memory_gib"}))
+    except BadInput:
+        if dataset.root:
+            raise
+        fetch_images(dataset.options.get("of", dataset.name), DATA)

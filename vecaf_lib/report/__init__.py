@@ -1,1 +1,0 @@
-"""From run files to tables, figures and one offline HTML report; nothing here needs torch."""

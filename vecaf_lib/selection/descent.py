@@ -1,0 +1,99 @@
+r"""K centroids moved by Adam on the unit sphere, then K samples: what ODS and ActiveFT share.
+
+A method brings an objective: unit centroids to its value and written-out gradient. A sample pulls
+one centroid only, its nearest: a sum per centroid (a scatter), the N x K matrix is never kept.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Generator, Tensor
+from torch.nn.functional import normalize
+
+from vecaf_lib.errors import BadInput
+from vecaf_lib.options import Count, NotNegative, Positive
+from vecaf_lib.selection.pool import Pool, Record
+
+CHUNK = 4096  # rows of the pool compared with all centroids at a time
+
+Objective = Callable[[Tensor], tuple[float, Tensor]]
+Engine = Literal["exact", "fast"]  # this file, or ``vecaf_lib.large_pool``
+
+
+def nearest(
+    e: Float[Tensor, "n d"], theta: Float[Tensor, "k d"]
+) -> tuple[Float[Tensor, " n"], Int64[Tensor, " n"]]:
+    """Cosine to, and index of, the nearest centroid of each sample (both sides unit length)."""
+    parts = [(rows @ theta.T).max(1) for rows in e.split(CHUNK)]  # each (chunk, k) -> (chunk,)
+    return torch.cat([p.values for p in parts]), torch.cat([p.indices for p in parts])
+
+
+def start(e: Float[Tensor, "n d"], budget: int, *, generator: Generator) -> Float[Tensor, "k d"]:
+    """K distinct samples of the pool as initial centroids, as ActiveFT does."""
+    return e[torch.randperm(len(e), generator=generator)[:budget]].clone()
+
+
+def optimise(
+    theta: Float[Tensor, "k d"],
+    objective: Objective,
+    *,
+    record: Record = None,
+    iterations: Count = 300,
+    learning_rate: Positive = 1e-3,
+    tolerance: NotNegative = 0.0,
+) -> Float[Tensor, "k d"]:
+    """Minimise ``objective`` from unit centroids by full-batch Adam; all defaults are ActiveFT's.
+
+    Args:
+        tolerance: "until convergence" made exact: stop when ten steps lower the objective by less
+            than this fraction of it; 0 never stops early.
+        record: receives ``iterations``, the steps made, and ``objective``, its last value.
+    """
+    theta = theta.clone()
+    adam = torch.optim.Adam([theta], lr=learning_rate)
+    values: list[float] = []
+    for _ in range(iterations):
+        value, gradient = objective(theta)
+        if not math.isfinite(value):
+            raise BadInput(f"select: the objective is {value}; use a larger tau.")
+        values.append(value)
+        if tolerance and len(values) > 10 and values[-11] - value < tolerance * abs(value):
+            break
+        # the part that a unit vector can follow
+        theta.grad = gradient - (gradient * theta).sum(1, keepdim=True) * theta
+        adam.step()
+        theta.copy_(normalize(theta, dim=1))
+    if record is not None:
+        record |= {"iterations": len(values), "objective": values[-1]}
+    return theta
+
+
+def nearest_unused(e: Float[Tensor, "n d"], theta: Float[Tensor, "k d"]) -> Int64[Tensor, " k"]:
+    """Each centroid, in order, takes its nearest unused sample; ties go to the lower index."""
+    chosen: list[int] = []
+    for rows in theta.split(256):
+        for cosines in (rows @ e.T).numpy():  # (n,)
+            cosines[chosen] = -np.inf
+            chosen.append(int(cosines.argmax()))  # of equals, the lowest
+    return torch.tensor(chosen)
+
+
+def select_fast(
+    pool: Pool, budget: int, losses: Tensor | None, *, record: Record, **options: Any
+) -> Int64[Tensor, " k"]:
+    """The same by ``vecaf_lib.large_pool``, for pools of millions.
+
+    Made for 150 iterations at learning rate 3e-3, reassigned at every tenth.
+    """
+    from vecaf_lib.large_pool import select
+
+    diagnostics: dict[str, Any] = {}
+    options = {"iterations": 300, "learning_rate": 1e-3, "tolerance": 0.0} | options
+    chosen = select(pool.need("embeddings"), budget, losses, record=diagnostics, **options)
+    if record is not None:
+        record |= {name: diagnostics[name] for name in ("iterations", "objective")}
+    return torch.from_numpy(chosen)

@@ -1,0 +1,118 @@
+"""What a selector may know of the pool, and how a selector and its options are named."""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import torch
+from jaxtyping import Float, Int64
+from pydantic import BaseModel, Field
+from torch import Tensor, nn
+
+from vecaf_lib.errors import BadInput, did_you_mean
+from vecaf_lib.options import schema_of
+
+# Types of options; settings are checked against their ranges before any work starts.
+Share = Annotated[float, Field(gt=0, le=1)]
+Record = dict[str, Any] | None  # receives a method's diagnostics
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The labelled pool D as the present model sees it; what a method does not need is absent."""
+
+    size: int  # N
+    embeddings: Float[Tensor, "n d"] | None = None  # of the images, e
+    losses: Float[Tensor, " n"] | None = None  # L(f(x_i; w), y_i) >= 0, which tell of all labels
+    predicted_losses: Float[Tensor, " n"] | None = None  # absent before the second loop
+    images: Any = None
+    labelled: Int64[Tensor, " k"] | None = None  # samples chosen in earlier loops, sorted
+    labels: Int64[Tensor, " k"] | None = None  # class indices of ``labelled``, in that order
+    all_labels: Int64[Tensor, " n"] | None = None  # class indices of the whole pool
+    classifier: nn.Linear | None = None  # copy of the last layer of f(.; w), on the CPU
+
+    def __post_init__(self) -> None:
+        for name in ("embeddings", "losses", "predicted_losses"):
+            if (values := getattr(self, name)) is None:
+                continue
+            if len(values) != self.size:
+                raise BadInput(f"{name}: {len(values)} rows for a pool of {self.size} samples.")
+            good = values.isfinite() & (values >= 0) if name == "losses" else values.isfinite()
+            if bad := int((~good.reshape(self.size, -1).all(1)).sum()):
+                raise BadInput(
+                    f"{name}: {bad} of {self.size} samples are NaN, infinite or a negative loss; "
+                    "lower training.learning_rate or look at the images."
+                )
+
+    def need(self, name: str) -> Any:
+        """The field ``name``, refused where it is absent."""
+        if (values := getattr(self, name)) is None:
+            raise BadInput(f"pool.{name} is absent, and this method of selection needs it.")
+        return values
+
+    def check_budget(self, budget: int) -> None:
+        """Refuse a budget K outside 1..N."""
+        if not 1 <= budget <= self.size:
+            raise BadInput(f"budget: {budget} of {self.size} samples; use 1 to {self.size}.")
+
+    def unlabelled(self) -> Int64[Tensor, " u"]:
+        """Indices of the samples that are not in ``labelled``, sorted."""
+        samples = torch.arange(self.size)
+        return samples[~torch.isin(samples, self.need("labelled"))]
+
+    def among_unlabelled(self, budget: int, generator: torch.Generator) -> Int64[Tensor, " m"]:
+        """All unlabelled samples and, where they are fewer than K, random labelled ones; sorted."""
+        candidates, labelled = self.unlabelled(), self.need("labelled")
+        drawn = torch.randperm(len(labelled), generator=generator)
+        again = labelled[drawn[: max(0, budget - len(candidates))]]
+        return torch.cat([candidates, again]).sort().values
+
+
+def budget_of(ratio: float, size: int) -> int:
+    """K for a ratio in percent of a pool, rounded to nearest; refused outside 1 to ``size``."""
+    if not 0 < ratio <= 100 or round(ratio / 100 * size) < 1:
+        raise BadInput(
+            f"ratio: {ratio:g} % of {size} samples; use {min(100, 100 / size):.3g} to 100."
+        )
+    return round(ratio / 100 * size)
+
+
+SHARED = {"pool", "descent"}  # the files of this folder that are no methods
+
+
+def names() -> list[str]:
+    """Names of all methods, sorted."""
+    return sorted(
+        {file.name for file in pkgutil.iter_modules([str(Path(__file__).parent)])} - SHARED
+    )
+
+
+def load(name: str) -> ModuleType:
+    """Import the method ``name``; its module has ``select`` and ``NEEDS``."""
+    if name not in names():
+        raise BadInput(f"select: {name!r} is no method; {did_you_mean(name, names())}.")
+    return importlib.import_module(f"vecaf_lib.selection.{name}")
+
+
+def option_schema(name: str) -> type[BaseModel]:
+    """Pydantic model of a method's options: the keyword arguments of its ``select``."""
+    return schema_of(load(name).select, {"pool", "budget", "generator", "record"}, name)
+
+
+def builds_on(base: Callable[..., Any], without: Collection[str] = ()) -> Callable[[Any], Any]:
+    """Decorate a ``select`` that hands its ``**options`` on to ``base``, to show them by name."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        own, given = inspect.signature(function), inspect.signature(base).parameters.values()
+        hidden = {*without, *own.parameters}
+        added = [p for p in given if p.kind is p.KEYWORD_ONLY and p.name not in hidden]
+        merged = own.replace(parameters=[*own.parameters.values()][:-1] + added)
+        function.__signature__ = merged  # type: ignore[attr-defined]
+        return function
+
+    return decorate

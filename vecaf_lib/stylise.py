@@ -1,0 +1,302 @@
+r"""CLIPstyler (Kwon and Ye, CVPR 2022): training images moved to a target domain by a prompt.
+
+The baseline of Table 3 that changes pixels. Theirs trains a U-Net for each image, 200 steps each;
+here one U-Net is trained for a prompt over images of the pool and then applied to each.
+
+$$L = 9000\,L_{patch} + 500\,L_{dir} + 150\,L_{content} + 0.002\,L_{TV}$$
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn.functional import (
+    affine_grid,
+    cosine_similarity,
+    grid_sample,
+    interpolate,
+    normalize,
+    pad,
+)
+
+from vecaf_lib.data.images import ImageSet, Index, LazyImages
+from vecaf_lib.models.clip import Clip, checkpoint
+from vecaf_lib.models.vision import PVM, depths
+from vecaf_lib.models.weights import locate
+from vecaf_lib.seeding import generator as stream
+
+CORNERS = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])  # (x, y)
+
+
+THEIRS = {"patch": 9000.0, "direction": 500.0, "content": 150.0, "smoothness": 2e-3}  # weights
+
+
+def directional(
+    after: Float[Tensor, "m d"], before: Float[Tensor, "m d"], direction: Float[Tensor, " d"]
+) -> Float[Tensor, " m"]:
+    """1 - cos(dI, dT) of each image, 0 to 2; dI is ``after`` - ``before``, dT ``direction``."""
+    return 1 - cosine_similarity(after - before, direction.unsqueeze(0), dim=1)
+
+
+def patchwise(losses: Float[Tensor, " m"], threshold: float = 0.7) -> Float[Tensor, ""]:
+    """Mean over all crops; one below ``threshold`` already follows the text and counts as 0."""
+    return torch.where(losses < threshold, 0.0, losses).mean()
+
+
+def content_loss(
+    after: list[Float[Tensor, "b _ _ _"]], before: list[Float[Tensor, "b _ _ _"]]
+) -> Float[Tensor, ""]:
+    """Squared distance of feature maps relative to the source's (theirs is not), their mean."""
+    return torch.stack(
+        [
+            (a - b).square().flatten(1).sum(1) / b.square().flatten(1).sum(1).clamp_min(1e-12)
+            for a, b in zip(after, before, strict=True)
+        ]
+    ).mean()
+
+
+def total_variation(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
+    """Norms of an image's differences to its neighbours in four directions, summed; batch mean."""
+    differences = (
+        images[:, :, :, 1:] - images[:, :, :, :-1],  # across
+        images[:, :, 1:] - images[:, :, :-1],  # down
+        images[:, :, 1:, 1:] - images[:, :, :-1, :-1],  # along both diagonals
+        images[:, :, :-1, 1:] - images[:, :, 1:, :-1],
+    )
+    return torch.stack([part.flatten(1).norm(dim=1) for part in differences]).sum(0).mean()
+
+
+def random_crops(
+    images: Float[Tensor, "b c h w"],
+    count: int,
+    size: int,
+    *,
+    share: float = 0.25,
+    distortion: float = 0.5,
+    generator: torch.Generator,
+) -> Float[Tensor, "m c s s"]:
+    """``count`` crops an image [b * count, c, size, size], those of one image together.
+
+    Each is a square whose side is ``share`` of the image's shorter one, its corners drawn inwards
+    by at most ``distortion`` of half a side; what then lies outside is 0. Defaults are theirs.
+    """
+    b, _, height, width = images.shape
+    m = b * count
+    half = share * min(height, width) * torch.tensor([1 / width, 1 / height])  # in -1..1, (x, y)
+    centre = (1 - half) * (2 * torch.rand(m, 1, 2, generator=generator) - 1)  # (m, 1, 2)
+    inwards = 1 - distortion * torch.rand(m, 4, 2, generator=generator)
+    H = homography(CORNERS * inwards, CORNERS.expand(m, 4, 2))  # (m, 3, 3)
+    # centres of the result's pixels, homogeneous, (s * s, 3)
+    target = affine_grid(torch.eye(2, 3).unsqueeze(0), [1, 1, size, size], align_corners=False)
+    source = torch.cat([target.reshape(-1, 2), torch.ones(size**2, 1)], dim=1) @ H.mT  # (m, s*s, 3)
+    place = source[..., :2] / source[..., 2:]  # in the crop's square, -1..1
+    inside = ((place.abs() <= 1).all(2) & (source[..., 2] > 0)).view(m, 1, size, size)
+    grid = (centre + half * place).view(b, count * size, size, 2)
+    # (b, c, count * s, s)
+    sampled = grid_sample(images, grid.to(images), padding_mode="border", align_corners=False)
+    crops = sampled.unflatten(2, (count, size)).transpose(1, 2).flatten(0, 1)
+    return crops * inside.to(images)
+
+
+def homography(
+    start: Float[Tensor, "m 4 2"], end: Float[Tensor, "m 4 2"]
+) -> Float[Tensor, "m 3 3"]:
+    """The projective map that takes four points to four others, its last entry 1."""
+    x, y = start.unbind(2)  # (m, 4)
+    one, zero = torch.ones_like(x), torch.zeros_like(x)
+    rows = []
+    for axis, to in enumerate(end.unbind(2)):
+        place = [zero] * 8
+        place[3 * axis : 3 * axis + 3] = [x, y, one]
+        place[6:] = [-x * to, -y * to]
+        rows.append(torch.stack(place, dim=2))  # (m, 4, 8)
+    # (m, 8)
+    solved = torch.linalg.solve(torch.cat(rows, dim=1), end.mT.reshape(-1, 8, 1)).squeeze(2)
+    return torch.cat([solved, solved.new_ones(len(solved), 1)], dim=1).view(-1, 3, 3)
+
+
+STRIDE = 8  # three halvings
+DARKEST = 1e-3  # pixels are kept this far from 0 and 1, where the logit is infinite
+
+
+class StyleNet(nn.Module):
+    """Image in 0..1 to image in 0..1 of the same size; each image on its own.
+
+    Three halvings with skip connections, instance normalisation and nearest-neighbour upsampling.
+    The last layer's output is added to the logit of the image: an untrained network starts near
+    the image, theirs at noise, for which 200 steps shared by many images would be too few.
+    """
+
+    def __init__(self, generator: torch.Generator, width: int = 16) -> None:
+        """Draw the weights from ``generator``; ``width`` channels at full size, x 8 at the end."""
+        super().__init__()
+        widths = [width * 2**level for level in range(4)]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(generator.initial_seed())
+            self.enter = _block(3, width)
+            self.down = nn.ModuleList(_block(w, 2 * w, stride=2) for w in widths[:-1])
+            self.deep = _block(widths[-1], widths[-1])
+            self.up = nn.ModuleList(_block(3 * w, w) for w in widths[-2::-1])
+            self.leave = nn.Conv2d(width, 3, 1)
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        """Restyle images in 0..1, 32 px or more."""
+        height, width = images.shape[2:]
+        x = self.enter(pad(images, (0, -width % STRIDE, 0, -height % STRIDE), mode="reflect"))
+        skips = []
+        for block in self.down:
+            skips.append(x)
+            x = block(x)
+        x = self.deep(x)
+        for block in self.up:
+            x = block(torch.cat([interpolate(x, scale_factor=2.0), skips.pop()], dim=1))
+        return torch.sigmoid(
+            images.clamp(DARKEST, 1 - DARKEST).logit() + self.leave(x)[:, :, :height, :width]
+        )
+
+
+def _block(inside: int, outside: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inside, outside, 3, stride, 1, padding_mode="reflect"),
+        nn.InstanceNorm2d(outside, affine=True),
+        nn.LeakyReLU(0.2),
+    )
+
+
+class StylisedImages(LazyImages):
+    """Images through a ``StyleNet``, one at a time: the last bits depend on the batch's size."""
+
+    def __init__(self, source: UInt8[Tensor, "n 3 h w"] | LazyImages, net: StyleNet) -> None:
+        n, _, height, width = source.shape
+        super().__init__(n, height, width)
+        self._source, self._net = source, net
+
+    def take(self, indices: Index) -> "StylisedImages":
+        """The images at ``indices``, in that order; none is stylised yet."""
+        source, positions = self._source, self._positions(indices)
+        chosen = source[positions] if isinstance(source, Tensor) else source.take(positions)
+        return StylisedImages(chosen, self._net)
+
+    @torch.no_grad()
+    def _make(self, positions: list[int]) -> UInt8[Tensor, "k 3 h w"]:
+        source = self._source[positions]  # (k, 3, h, w)
+        images = torch.empty_like(source)
+        for row, image in enumerate(source.split(1)):
+            styled = self._net(image.to(self._net.leave.weight.device).float() / 255)
+            images[row] = (255 * styled[0]).round().to(torch.uint8).cpu()
+        return images
+
+
+SOURCE = "a Photo"  # their description of any source image
+Content = Callable[[Tensor], list[Tensor]]
+
+
+def text_direction(clip: Clip, prompt: str) -> Float[Tensor, " d"]:
+    """dT: from "a Photo" to the prompt, each the mean over CLIP's 80 ImageNet templates."""
+    from open_clip import OPENAI_IMAGENET_TEMPLATES as TEMPLATES
+
+    means = [
+        normalize(clip.encode_text([put(text) for put in TEMPLATES]).mean(0), dim=0)
+        for text in (SOURCE, prompt)
+    ]
+    return normalize(means[1] - means[0], dim=0)
+
+
+def pvm_content(pvm: PVM) -> Content:
+    """Two feature maps of images in 0..1, see ``depths``; theirs are VGG-19's (4_2 and 5_2)."""
+
+    def content(images: Tensor) -> list[Tensor]:
+        backbone = pvm.eval().backbone
+        pixels = (255 * images.to(pvm.mean) - pvm.mean) / pvm.std
+        with pvm.autocast():
+            _, maps = backbone.forward_intermediates(pixels, indices=depths(backbone, 2))
+        return [part.float().to(images.device) for part in maps]
+
+    return content
+
+
+def fit_stylist(
+    images: UInt8[Tensor, "n 3 h w"] | LazyImages,
+    prompt: str,
+    clip: Clip,
+    content: Content,
+    *,
+    steps: int = 200,
+    batch_size: int = 4,
+    crops: int = 64,
+    weights: Mapping[str, float] = THEIRS,
+    learning_rate: float = 5e-4,
+    width: int = 16,
+    generator: torch.Generator,
+) -> StyleNet:
+    """Train one network to move images, as CLIP sees them, from "a Photo" to ``prompt``.
+
+    Args:
+        content: images in 0..1 to feature maps, which are to stay.
+        steps: of Adam; theirs is 200 an image, here all images share them.
+        batch_size: images a step, drawn without replacement until all were seen.
+        crops: patches an image.
+        weights: of the four losses.
+        generator: draws the network, the batches and the crops.
+    """
+    direction = text_direction(clip, prompt)
+    net = StyleNet(generator, width).to(clip.device)
+    parameters = list(net.parameters())
+    adam = torch.optim.Adam(parameters, lr=learning_rate)
+    batches = _batches(len(images), batch_size, generator)
+    for _ in range(steps):
+        source = images[next(batches)].to(clip.device).float() / 255  # (b, 3, h, w)
+        with torch.no_grad():
+            before, maps = clip.encode_image(source), content(source)
+        with torch.enable_grad():
+            styled = net(source)
+            patches = random_crops(styled, crops, clip.size, generator=generator)  # (b * crops, ..)
+            origin = before.repeat_interleave(crops, dim=0)
+            local = directional(clip.encode_image(patches), origin, direction)
+            loss = (
+                weights["patch"] * patchwise(local)
+                + weights["direction"]
+                * directional(clip.encode_image(styled), before, direction).mean()
+                + weights["content"] * content_loss(content(styled), maps)
+                + weights["smoothness"] * total_variation(styled)
+            )
+        # no .grad of the PVM or of CLIP is touched
+        for parameter, g in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            parameter.grad = g
+        adam.step()
+    return net.eval().requires_grad_(False)
+
+
+def stylised(
+    train: ImageSet,
+    *,
+    prompt: str,
+    pvm: PVM,
+    model: str = "ViT-B-32:openai",
+    weights: str = "hub",
+    seed: int = 0,
+    **options: Any,
+) -> ImageSet:
+    """The training images in the style of ``prompt``, made when asked for; ids get ``+stylised``.
+
+    Args:
+        pvm: whose feature maps are the content; it is not changed. CLIP computes on its device.
+        model, weights: of CLIP: ``architecture:tag`` of open_clip (the default is theirs); ``hub``
+            (its local cache), or the path of a saved folder or of a file.
+        options: ``steps``, ``batch_size`` and others of ``fit_stylist``.
+    """
+    place = locate(checkpoint(model, weights, field="stylise"), weights)
+    clip, draw = Clip(model, place, pvm.mean.device), stream(seed, "stylise")
+    net = fit_stylist(train.images, prompt, clip, pvm_content(pvm), generator=draw, **options)
+    images, ids = StylisedImages(train.images, net), [f"{name}+stylised" for name in train.ids]
+    return replace(train, images=images, ids=tuple(ids))
+
+
+def _batches(size: int, batch_size: int, generator: torch.Generator) -> Iterator[list[int]]:
+    # positions for ever; a new order whenever all were seen
+    while True:
+        for part in torch.randperm(size, generator=generator).split(batch_size):
+            yield part.tolist()
