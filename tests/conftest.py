@@ -43,8 +43,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file goes out before all others, so that the workers end together."""
-    items.sort(key=lambda item: item.path.stem != "test_by_hand")
+    """The longest files go out before all others, so that the workers end together."""
+    longest = ("test_by_hand", "test_readers_notebooks", "test_dvc")
+    items.sort(key=lambda item: item.path.stem not in longest)
 
 
 def random_states() -> dict[str, Any]:
