@@ -66,7 +66,7 @@ $(VENV)/.installed: requirements.lock requirements-nodeps.lock pyproject.toml
 	$(PIP) --no-deps --editable .
 	touch $@
 
-test: env  ## the tests; 5 minutes on two cores
+test: env  ## the tests; 6 minutes on two cores
 	$(BIN)/python -m pytest
 
 lint: env  ## ruff, formatting, types, notebooks without outputs; a minute
