@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,21 +38,34 @@ def figures_without_picture(notebook: NotebookNode) -> list[str]:
     ]
 
 
-def execute(
-    source: Path, output: Path, environment: Mapping[str, str] | None = None, /, **parameters: Any
-) -> subprocess.CompletedProcess:
-    """Run a notebook from its own folder, as a person would, with some parameters changed."""
+def execute_all(
+    sources: Sequence[Path],
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    **values: Any,
+) -> dict[str, str]:
+    """Run notebooks from their own folder, as a person would, into ``folder``, in one process.
+
+    ``values`` replace parameters. Returns what went wrong, by the notebook's name.
+    """
     code = (
-        "import json, sys; from pathlib import Path; from vecaf_lib.pipeline.notebooks import "
-        "execute; execute(Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]))"
+        "import json, sys; from pathlib import Path; from vecaf_lib.errors import BadInput\n"
+        "from vecaf_lib.pipeline.notebooks import execute\n"
+        "wrong, (folder, values, *sources) = {}, map(json.loads, sys.argv[1:])\n"
+        "for source in map(Path, sources):\n"
+        "    try: execute(source, Path(folder, source.name), values)\n"
+        "    except BadInput as error: wrong[source.stem] = str(error)\n"
+        "print(json.dumps(wrong))"
     )
-    return subprocess.run(
-        [sys.executable, "-c", code, str(source), str(output), json.dumps(parameters)],
-        cwd=source.parent,
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(json.dumps, [str(folder), values, *map(str, sources)])],
+        cwd=sources[0].parent,
         env=os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {}),
         capture_output=True,
         text=True,
     )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def texts(notebook: NotebookNode) -> str:
@@ -87,9 +100,8 @@ def plot(folder: Path, source: str) -> NotebookNode:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
     notebook.cells[0].metadata.tags = ["parameters"]
     nbformat.write(notebook, folder / "tiny.ipynb")
-    done = execute(folder / "tiny.ipynb", folder / "done.ipynb")
-    assert done.returncode == 0, done.stderr
-    return nbformat.read(folder / "done.ipynb", as_version=4)
+    assert execute_all([folder / "tiny.ipynb"], folder / "done") == {}
+    return nbformat.read(folder / "done" / "tiny.ipynb", as_version=4)
 
 
 def test_a_figure_of_pyplot_is_a_picture_and_a_bare_one_is_found_out(tmp_path):
@@ -125,8 +137,7 @@ def test_the_interactive_notebook_runs_with_a_changed_ratio_and_its_sliders_act(
     done = subprocess.run(
         [sys.executable, "-m", "IPython", "--no-banner", "--colors=NoColor", "explore.ipynb"],
         cwd=tmp_path / "notebooks",
-        env=os.environ
-        | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg", "IPYTHONDIR": str(tmp_path)},
+        env=os.environ | own,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -137,9 +148,10 @@ def test_the_interactive_notebook_runs_with_a_changed_ratio_and_its_sliders_act(
     assert (moved, differs) == ("2", "True")
 
 
-@pytest.fixture
-def project(tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
     """A project with the real notebooks and settings, and no results."""
+    tmp_path = tmp_path_factory.mktemp("project")
     (tmp_path / "notebooks").mkdir()
     for path in NOTEBOOKS:
         (tmp_path / "notebooks" / path.name).write_bytes(path.read_bytes())
@@ -153,12 +165,14 @@ def project(tmp_path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["10_captions", "45_selections", "60_report"])
-def test_a_missing_result_is_named_with_the_command_that_makes_it(project, name):
-    done = execute(project / "notebooks" / f"{name}.ipynb", project / "done.ipynb")
-    assert done.returncode != 0
-    assert "missing" in done.stderr
-    assert "dvc repro" in done.stderr
+def test_missing_results_are_named_with_the_command_that_makes_them(project):
+    names = ["10_captions", "45_selections", "60_report"]
+    sources = [project / "notebooks" / f"{name}.ipynb" for name in names]
+    wrong = execute_all(sources, project / "done")
+    assert wrong.keys() == set(names)
+    for sentence in wrong.values():
+        assert "missing" in sentence
+        assert "dvc repro" in sentence
 
 
 HOSTILE = "<script>alert(1)</script> [a](javascript:b) `c` $d$ *e*"
@@ -173,7 +187,7 @@ def table_line(method: str, selection: str, ratio: float | None, mean: float, *g
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def front_page(project) -> str:
     """The front page of a report of three rows and one figure."""
     report, sections = project / "reports" / "tiny", project / "sections"
@@ -206,14 +220,14 @@ def front_page(project) -> str:
     }
     for name, content in settings.items():
         (sections / f"{name}.json").write_text(json.dumps(content))
-    done = execute(
-        project / "notebooks" / "60_report.ipynb",
-        project / "done.ipynb",
+    wrong = execute_all(
+        [project / "notebooks" / "60_report.ipynb"],
+        project / "done",
         {"VECAF_SETTINGS": str(sections)},
         output="reports/{profile}/README.md",
         notice="Older.",
     )
-    assert done.returncode == 0, done.stderr
+    assert wrong == {}
     return (report / "README.md").read_text(encoding="utf-8")
 
 

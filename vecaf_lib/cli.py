@@ -34,6 +34,7 @@ def parser() -> ArgumentParser:
     add("source", type=Path)
     add("output", help="{profile}, here and in values, stands for the active profile's name")
     add("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE")
+    add("--replace", action="store_true", help="delete what the value output names, first")
     add = command("site", "notebooks:build_site", "build HTML pages of the executed notebooks")
     add("output")
     places = {"profiles": Path("profiles"), "params": Path("params.yaml")}

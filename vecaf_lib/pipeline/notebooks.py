@@ -61,11 +61,13 @@ def write_sources(folder: Path, notebooks: Sequence[Path]) -> None:
         atomic_write(folder / path.name, data)
 
 
-def execute_stage(source: Path, output: str, parameters: Sequence[str]) -> None:
+def execute_stage(
+    source: Path, output: str, parameters: Sequence[str], replace: bool = False
+) -> None:
     """``execute`` with the settings that the stage ``settings`` wrote.
 
     Parameters are ``name=value``; a value that is no JSON is text. ``{profile}``, here and in
-    ``output``, stands for the active profile's name.
+    ``output``, stands for the active profile's name. ``replace`` the parameter ``output``, a folder.
     """
     project = Project.of_stage()
     values: dict[str, Any] = {}
@@ -76,6 +78,8 @@ def execute_stage(source: Path, output: str, parameters: Sequence[str]) -> None:
         values[name] = text = project.fill(text)
         with suppress(ValueError):
             values[name] = json.loads(text)
+    if replace:
+        shutil.rmtree(project.path(values["output"]), ignore_errors=True)
     execute(source, project.path(output), values)
 
 
