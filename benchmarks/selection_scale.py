@@ -68,7 +68,7 @@ def measure(path: Path, budget: int, ensemble: int) -> dict[str, float]:
     e = np.load(path / "e.npy", mmap_mode="r")
     product = rate()
     record: dict[str, Any] = {}
-    fewer = {"steps": 100, "learning_rate": 4.5e-3} if ensemble > 1 else {}
+    fewer = {"iterations": 100, "learning_rate": 4.5e-3} if ensemble > 1 else {}
     begun = time.perf_counter()
     chosen = select(
         e,
@@ -87,7 +87,7 @@ def measure(path: Path, budget: int, ensemble: int) -> dict[str, float]:
         "d": D,
         "k": budget,
         "ensemble": ensemble,
-        "steps": record["steps"],
+        "steps": record["iterations"],
         "seconds": round(seconds, 2),
         "peak_gib": round(peak, 2),
         "gflops": round(product / 1e9),

@@ -6,31 +6,23 @@ here one U-Net is trained for a prompt over images of the pool and then applied 
 $$L = 9000\,L_{patch} + 500\,L_{dir} + 150\,L_{content} + 0.002\,L_{TV}$$
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from torch.nn.functional import (
-    affine_grid,
-    cosine_similarity,
-    grid_sample,
-    interpolate,
-    normalize,
-    pad,
-)
+from torch.nn.functional import affine_grid, grid_sample, interpolate, normalize, pad
 
-from vecaf_lib.data.images import ImageSet, Index, LazyImages
+from vecaf_lib.data.images import ImageSet, LazyImages
 from vecaf_lib.models.clip import Clip, checkpoint
 from vecaf_lib.models.vision import PVM, depths
 from vecaf_lib.models.weights import locate
 from vecaf_lib.seeding import generator as stream
+from vecaf_lib.training import minibatches
 
 CORNERS = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])  # (x, y)
-
-
 THEIRS = {"patch": 9000.0, "direction": 500.0, "content": 150.0, "smoothness": 2e-3}  # weights
 
 
@@ -38,7 +30,7 @@ def directional(
     after: Float[Tensor, "m d"], before: Float[Tensor, "m d"], direction: Float[Tensor, " d"]
 ) -> Float[Tensor, " m"]:
     """1 - cos(dI, dT) of each image, 0 to 2; dI is ``after`` - ``before``, dT ``direction``."""
-    return 1 - cosine_similarity(after - before, direction.unsqueeze(0), dim=1)
+    return 1 - torch.cosine_similarity(after - before, direction.unsqueeze(0), dim=1)
 
 
 def patchwise(losses: Float[Tensor, " m"], threshold: float = 0.7) -> Float[Tensor, ""]:
@@ -50,12 +42,9 @@ def content_loss(
     after: list[Float[Tensor, "b _ _ _"]], before: list[Float[Tensor, "b _ _ _"]]
 ) -> Float[Tensor, ""]:
     """Squared distance of feature maps relative to the source's (theirs is not), their mean."""
-    return torch.stack(
-        [
-            (a - b).square().flatten(1).sum(1) / b.square().flatten(1).sum(1).clamp_min(1e-12)
-            for a, b in zip(after, before, strict=True)
-        ]
-    ).mean()
+    pairs = [(a.flatten(1), b.flatten(1)) for a, b in zip(after, before, strict=True)]
+    shares = [(a - b).square().sum(1) / b.square().sum(1).clamp_min(1e-12) for a, b in pairs]
+    return torch.stack(shares).mean()
 
 
 def total_variation(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
@@ -105,17 +94,12 @@ def homography(
     start: Float[Tensor, "m 4 2"], end: Float[Tensor, "m 4 2"]
 ) -> Float[Tensor, "m 3 3"]:
     """The projective map that takes four points to four others, its last entry 1."""
-    x, y = start.unbind(2)  # (m, 4)
-    one, zero = torch.ones_like(x), torch.zeros_like(x)
-    rows = []
-    for axis, to in enumerate(end.unbind(2)):
-        place = [zero] * 8
-        place[3 * axis : 3 * axis + 3] = [x, y, one]
-        place[6:] = [-x * to, -y * to]
-        rows.append(torch.stack(place, dim=2))  # (m, 4, 8)
-    # (m, 8)
-    solved = torch.linalg.solve(torch.cat(rows, dim=1), end.mT.reshape(-1, 8, 1)).squeeze(2)
-    return torch.cat([solved, solved.new_ones(len(solved), 1)], dim=1).view(-1, 3, 3)
+    points = pad(start, (0, 1), value=1.0)  # homogeneous, (m, 4, 3)
+    zero, (to_x, to_y) = torch.zeros_like(points), end.split(1, dim=2)
+    across = torch.cat([points, zero, -to_x * start], dim=2)  # (m, 4, 8)
+    down = torch.cat([zero, points, -to_y * start], dim=2)
+    solved = torch.linalg.solve(torch.cat([across, down], dim=1), end.mT.reshape(-1, 8, 1))
+    return pad(solved.squeeze(2), (0, 1), value=1.0).view(-1, 3, 3)
 
 
 STRIDE = 8  # three halvings
@@ -170,27 +154,19 @@ class StylisedImages(LazyImages):
     """Images through a ``StyleNet``, one at a time: the last bits depend on the batch's size."""
 
     def __init__(self, source: UInt8[Tensor, "n 3 h w"] | LazyImages, net: StyleNet) -> None:
-        n, _, height, width = source.shape
-        super().__init__(n, height, width)
+        super().__init__(len(source), *source.shape[2:])
         self._source, self._net = source, net
 
-    def take(self, indices: Index) -> "StylisedImages":
-        """The images at ``indices``, in that order; none is stylised yet."""
-        source, positions = self._source, self._positions(indices)
-        chosen = source[positions] if isinstance(source, Tensor) else source.take(positions)
-        return StylisedImages(chosen, self._net)
-
     @torch.no_grad()
-    def _make(self, positions: list[int]) -> UInt8[Tensor, "k 3 h w"]:
-        source = self._source[positions]  # (k, 3, h, w)
+    def _make(self, rows: list[int]) -> UInt8[Tensor, "k 3 h w"]:
+        source = self._source[rows]  # (k, 3, h, w)
         images = torch.empty_like(source)
-        for row, image in enumerate(source.split(1)):
+        for place, image in enumerate(source.split(1)):
             styled = self._net(image.to(self._net.leave.weight.device).float() / 255)
-            images[row] = (255 * styled[0]).round().to(torch.uint8).cpu()
+            images[place] = (255 * styled[0]).round().to(torch.uint8).cpu()
         return images
 
 
-SOURCE = "a Photo"  # their description of any source image
 Content = Callable[[Tensor], list[Tensor]]
 
 
@@ -200,7 +176,7 @@ def text_direction(clip: Clip, prompt: str) -> Float[Tensor, " d"]:
 
     means = [
         normalize(clip.encode_text([put(text) for put in TEMPLATES]).mean(0), dim=0)
-        for text in (SOURCE, prompt)
+        for text in ("a Photo", prompt)
     ]
     return normalize(means[1] - means[0], dim=0)
 
@@ -246,7 +222,7 @@ def fit_stylist(
     net = StyleNet(generator, width).to(clip.device)
     parameters = list(net.parameters())
     adam = torch.optim.Adam(parameters, lr=learning_rate)
-    batches = _batches(len(images), batch_size, generator)
+    batches = minibatches(len(images), batch_size, generator)
     for _ in range(steps):
         source = images[next(batches)].to(clip.device).float() / 255  # (b, 3, h, w)
         with torch.no_grad():
@@ -263,9 +239,8 @@ def fit_stylist(
                 + weights["content"] * content_loss(content(styled), maps)
                 + weights["smoothness"] * total_variation(styled)
             )
-        # no .grad of the PVM or of CLIP is touched
-        for parameter, g in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-            parameter.grad = g
+        adam.zero_grad()
+        loss.backward(inputs=parameters)  # no .grad of the PVM or of CLIP is touched
         adam.step()
     return net.eval().requires_grad_(False)
 
@@ -293,10 +268,3 @@ def stylised(
     net = fit_stylist(train.images, prompt, clip, pvm_content(pvm), generator=draw, **options)
     images, ids = StylisedImages(train.images, net), [f"{name}+stylised" for name in train.ids]
     return replace(train, images=images, ids=tuple(ids))
-
-
-def _batches(size: int, batch_size: int, generator: torch.Generator) -> Iterator[list[int]]:
-    # positions for ever; a new order whenever all were seen
-    while True:
-        for part in torch.randperm(size, generator=generator).split(batch_size):
-            yield part.tolist()

@@ -1,7 +1,6 @@
 """A tiny BLIP-2 that really generates, loaded by the code that loads the large one."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 
-from vecaf_lib.captions import available, caption_all, download, make
+from vecaf_lib.captions import caption_all, locate, make
 from vecaf_lib.captions.blip2 import SAMPLING, Blip2Captioner
 from vecaf_lib.data.images import ImageSet
 from vecaf_lib.errors import BadInput
@@ -117,10 +116,27 @@ def test_captions_differ_by_image_prompt_and_decoding(tiny: Path, images: Tensor
     assert record == json.loads(json.dumps(record))
     assert (record["model"], record["precision"]) == ("tiny", "float32")
     assert record["revision"].startswith("sha256:")
-    for name, value in {"prompt": "a small dog", "num_beams": 1, "max_new_tokens": 3}.items():
+    changes = {"prompt": "a small dog", "num_beams": 1, "max_new_tokens": 3, "min_new_tokens": 29}
+    changes |= {"repetition_penalty": 5.0, "length_penalty": -3.0}
+    for name, value in changes.items():
         other = captioner(tiny, **{name: value})
         assert other.record != record
         assert other(images) != captions, name
+
+
+def test_decoding_does_as_its_options_say(tiny: Path, images: Tensor) -> None:
+    def words(**options: Any) -> list[list[str]]:
+        return [text.split() for text in captioner(tiny, num_beams=1, **options)(images)]
+
+    assert min(map(len, words(min_new_tokens=20, max_new_tokens=20))) > 5
+    repeats = [len(line) - len({*line}) for line in words(max_new_tokens=12)]
+    fewer = [len(line) - len({*line}) for line in words(max_new_tokens=12, repetition_penalty=9.0)]
+    assert sum(fewer) < sum(repeats)
+    with pytest.raises(BadInput, match=r"options\.min_new_tokens is 9, more than .* 8; lower it"):
+        captioner(tiny, min_new_tokens=9, max_new_tokens=8)
+    for name, value in {"min_new_tokens": -1, "repetition_penalty": 0, "when_empty": ""}.items():
+        with pytest.raises(BadInput, match=rf"^captions\.options\.{name} is "):
+            make("blip2", pool_images=images, options={name: value}, device="cpu")
 
 
 def biased(tiny: Path, folder: Path, tokens: list[int]) -> Path:
@@ -154,14 +170,16 @@ def test_an_empty_caption_is_decoded_again_and_one_that_stays_empty_filled(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(99)
         assert mute(images[:2]) == sampled != captions
-    blank = captioner(biased(tiny, tmp_path / "blank", [PAD, START, END]))
+    blank = captioner(
+        biased(tiny, tmp_path / "blank", [PAD, START, END]), when_empty="a thing", num_beams=1
+    )
     assert blank(images[:3]) == ["", "", ""]
     pool = ImageSet(images[:3], torch.zeros(3, dtype=torch.int64), ("a", "b", "c"), ("x",))
     with pytest.warns(UserWarning, match=r"3 images got no caption .*: a, b, c\.$"):
         captions = caption_all(
             blank, pool, tmp_path / "parts", batch_size=2, identity={}, bar=lambda count: None
         )
-    assert captions == ["a picture"] * 3
+    assert captions == ["a thing"] * 3
 
 
 def test_from_the_hubs_local_cache(
@@ -171,23 +189,23 @@ def test_from_the_hubs_local_cache(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     options = {"model": "someone/tiny-blip2"}
     absent = r"captions\.options\.\w+: .*someone/tiny-blip2"
-    assert re.match(absent, str(available("blip2", options)))
+    for fetch in (False, True):
+        with pytest.raises(BadInput, match=absent):
+            locate("blip2", options, fetch)
     with pytest.raises(BadInput, match=absent):
         make("blip2", pool_images=images, options=options, device="cpu")
-    with pytest.raises(BadInput, match=absent):
-        download("blip2", options)
     place, commit = tmp_path / "models--someone--tiny-blip2", "0123456789abcdef" * 2 + "01234567"
     (place / "refs").mkdir(parents=True)
     (place / "refs" / "main").write_text(commit)
     folder = Path(shutil.copytree(tiny, place / "snapshots" / commit))
-    assert available("blip2", options) is None
-    download("blip2", options)
+    assert locate("blip2", options) == locate("blip2", options, fetch=True) == folder
     made = make("blip2", pool_images=images, options=options, device="cpu")
     assert made.record["model"] == "someone/tiny-blip2"
     assert made.record["revision"] == commit
     assert made(images[:3]) == captioner(tiny)(images[:3])
     (folder / "model.safetensors").unlink()  # a download that was broken off
-    assert re.match(absent, str(available("blip2", options)))
+    with pytest.raises(BadInput, match=absent):
+        locate("blip2", options)
 
 
 @pytest.fixture
@@ -223,7 +241,8 @@ def test_tensors_that_do_not_fit_are_refused(copy: Path, tensor: str, value: Ten
 def test_damaged_and_foreign_checkpoints(copy: Path, file: str, content: bytes | None) -> None:
     (copy / file).unlink()
     if content is None:
-        assert file in str(available("blip2", {"weights": str(copy)}))
+        with pytest.raises(BadInput, match=file):
+            locate("blip2", {"weights": str(copy)})
     else:
         (copy / file).write_bytes(content)
     with pytest.raises(BadInput, match=r"captions\.options\.weights: .*copy is "):

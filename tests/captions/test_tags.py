@@ -13,7 +13,7 @@ from skimage import data
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from vecaf_lib.captions import available, download, make
+from vecaf_lib.captions import locate, make
 from vecaf_lib.captions.attributes import fit
 from vecaf_lib.captions.tags import (
     BARE,
@@ -117,16 +117,16 @@ def test_what_it_cannot_use_names_its_own_settings(
 
 
 def test_what_is_at_hand(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert available("tags", {}) is None
-    assert available("tags", {"model": "test_vit", "weights": str(tiny)}) is None
-    absent = available("tags", {"model": "test_vit"})
-    assert str(absent).startswith("captions.options.weights: no package carries")
+    assert locate("tags", {}).is_file()
+    assert locate("tags", {"model": "test_vit", "weights": str(tiny)}) == tiny
+    with pytest.raises(BadInput, match=r"^captions\.options\.weights: no package carries"):
+        locate("tags", {"model": "test_vit"})
     fetched: list[str] = []
     monkeypatch.setattr(
         "vecaf_lib.captions.tags.download", lambda name: fetched.append(name) or tiny
     )
-    download("tags", {})
-    download("tags", {"weights": "hub"})
+    locate("tags", {}, fetch=True)
+    locate("tags", {"weights": "hub"}, fetch=True)
     assert fetched == ["tf_efficientnet_lite0"]
 
 

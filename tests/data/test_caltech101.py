@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
 
 from vecaf_lib.data import caltech101
 from vecaf_lib.data.caltech101 import FOLDER
-from vecaf_lib.data.folder import deal
 from vecaf_lib.data.images import ImageSet
 from vecaf_lib.data.load import SPLITS
 from vecaf_lib.errors import BadInput
@@ -18,24 +16,14 @@ from vecaf_lib.errors import BadInput
 INDEX_DIR = Path(__file__).parents[2] / "data" / "caltech101"
 
 
-def write_splits(files: list[str], folder: Path) -> None:
-    """As the committed index files were made, from the names of all images."""
-    files = sorted(files)
-    classes = sorted({file.split("/")[0] for file in files})
-    labels = torch.tensor([classes.index(file.split("/")[0]) for file in files])
-    pixels = torch.zeros(len(files), 3, 1, 1, dtype=torch.uint8)
-    images = ImageSet(pixels, labels, tuple(files), tuple(classes))
-    folder.mkdir(exist_ok=True)
-    for split, part in deal(images, {"test": 20.0, "validation": 10.0}, seed=2401).items():
-        table = pd.DataFrame({"file": part.ids, "class": [name.split("/")[0] for name in part.ids]})
-        table.to_csv(folder / f"{split}.csv", index=False)
-
-
 def test_the_committed_split_is_complete_and_can_be_made_again(tmp_path: Path) -> None:
     tables = {split: pd.read_csv(INDEX_DIR / f"{split}.csv") for split in SPLITS}
     together = pd.concat(tables.values())
     assert len(together) == together["file"].nunique() == 9144
-    write_splits(list(together["file"])[::-1], tmp_path)
+    for file in together["file"]:
+        (tmp_path / "images" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / file).touch()
+    caltech101.write_split(tmp_path / "images", tmp_path)
     for split in SPLITS:
         committed = (INDEX_DIR / f"{split}.csv").read_bytes()
         assert (tmp_path / f"{split}.csv").read_bytes() == committed
@@ -50,7 +38,7 @@ def tiny(tmp_path: Path) -> tuple[Path, Path]:
         path = tmp_path / "raw" / FOLDER / file
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (12, 10), (place * 8, 0, 0)).save(path, quality=100)
-    write_splits(files, tmp_path / "index")
+    caltech101.write_split(tmp_path / "raw" / FOLDER, tmp_path / "index")
     return tmp_path / "index", tmp_path / "raw"
 
 

@@ -3,12 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
-from vecaf_lib.data.digits import CLASS_NAMES, load
+from vecaf_lib.data.digits import CLASS_NAMES, load, write_split
 from vecaf_lib.data.images import ImageSet
 from vecaf_lib.data.load import SPLITS
 from vecaf_lib.errors import BadInput
@@ -44,14 +42,13 @@ def test_an_image_set_agrees_with_itself() -> None:
         ImageSet(train.images, train.labels, train.ids, CLASS_NAMES[:9])
 
 
-def test_the_committed_splits_can_be_made_again() -> None:
-    split = {"random_state": 2401}
-    rest, test = train_test_split(np.arange(1797), test_size=500, stratify=DIGITS.target, **split)
-    left = DIGITS.target[rest]
-    train, validation = train_test_split(rest, test_size=297, stratify=left, **split)
-    for name, rows in {"train": train, "validation": validation, "test": test}.items():
-        table = pd.DataFrame({"index": np.sort(rows), "label": DIGITS.target[np.sort(rows)]})
-        assert table.to_csv(index=False) == (INDEX_DIR / f"{name}.csv").read_text()
+def test_the_committed_splits_can_be_made_again(tmp_path: Path) -> None:
+    write_split(tmp_path)
+    for name in SPLITS:
+        committed = (INDEX_DIR / f"{name}.csv").read_bytes()
+        assert (tmp_path / f"{name}.csv").read_bytes() == committed
+    write_split(tmp_path, seed=1)
+    assert (tmp_path / "test.csv").read_bytes() != (INDEX_DIR / "test.csv").read_bytes()
 
 
 def test_an_index_that_is_not_of_these_digits(tmp_path: Path) -> None:

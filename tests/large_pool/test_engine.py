@@ -28,7 +28,7 @@ def clustered(n: int, d: int = 32, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 def reassigned(e: Tensor, p: Tensor, theta: Tensor, plan: Plan, g: torch.Generator) -> Member:
     member = Member(theta.clone(), plan)
-    member.crowd()
+    member.crowding = Crowding(member.theta, plan)
     reassign(Rows(e, 64), p, [member], 0, g)
     return member
 
@@ -37,8 +37,7 @@ def gradient(e: Tensor, losses: Tensor, theta: Tensor, plan: Plan) -> tuple[floa
     """Value and tangential gradient as the engine has them right after a reassignment."""
     p = loss_distribution(losses, plan.loss_power)
     member = reassigned(e, p, theta, plan, torch.Generator())
-    push = member.crowding.push(member.mass, both=plan.objective == "ods")
-    return member.curve[0], (push - member.pull) / plan.tau
+    return member.curve[0], (member.crowding.push(member.mass) - member.pull) / plan.tau
 
 
 @pytest.mark.parametrize("objective", ["ods", "activeft"])
@@ -56,29 +55,29 @@ def test_value_and_gradient_are_those_of_the_exact_mode(objective: str) -> None:
 
 
 @pytest.mark.parametrize("objective", ["ods", "activeft"])
-@pytest.mark.parametrize("product", ["float32", "int8"])
+@pytest.mark.parametrize("product", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("kept", [0, 1000])
 def test_crowding_in_blocks_is_crowding_whole(
     objective: str, product: Any, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theta = clustered(150)[0]
     mass = torch.rand(150, generator=torch.Generator().manual_seed(2)) / 150
-    own, both = objective == "activeft", objective == "ods"
-    whole = Crowding(theta, 0.07, own=own, product="float32")
+    whole = Crowding(theta, Plan(objective=objective, product="float32"))
     monkeypatch.setattr("vecaf_lib.large_pool.descent.DENSE", 64)
     monkeypatch.setattr("vecaf_lib.large_pool.descent.BLOCK", 40)
     monkeypatch.setattr("vecaf_lib.large_pool.descent.KEPT", kept)
-    parts = Crowding(theta, 0.07, own=own, product=product)
+    parts = Crowding(theta, Plan(objective=objective, product=product))
     assert not parts.dense
     assert bool(parts.kept) == bool(kept)
-    near = {"float32": 1e-4, "int8": 0.1}[product]
+    near = {"float32": 1e-4, "bfloat16": 0.1, "int8": 0.1}[product]
     torch.testing.assert_close(parts.log_n, whole.log_n, rtol=0, atol=near)
-    there, here = whole.push(mass, both=both), parts.push(mass, both=both)
+    there, here = whole.push(mass), parts.push(mass)
     assert float((here - there).norm() / there.norm()) < 0.02
 
 
+@pytest.mark.parametrize("product", ["bfloat16", "int8"])
 @pytest.mark.parametrize("objective", ["ods", "activeft"])
-def test_the_engine_reaches_the_objective_of_300_exact_steps(objective: Any) -> None:
+def test_the_engine_reaches_the_objective_of_300_exact_steps(objective: Any, product: Any) -> None:
     e, losses = clustered(2000)
     pool = Pool(2000, embeddings=e, losses=losses)
     exact: dict[str, Any] = {}
@@ -89,7 +88,8 @@ def test_the_engine_reaches_the_objective_of_300_exact_steps(objective: Any) -> 
     record: dict[str, Any] = {}
     g = torch.Generator().manual_seed(3)
     weights = losses if objective == "ods" else None
-    select(e, 40, weights, generator=g, record=record, objective=objective)
+    options = {"objective": objective, "product": product, "device": "cpu"}
+    select(e, 40, weights, generator=g, record=record, **options)
     assert record["objective"] < exact["objective"] + 0.005 * abs(exact["objective"])
 
 
@@ -135,6 +135,18 @@ def test_embeddings_may_lie_anywhere(tmp_path: Path) -> None:
         assert len(set(found.tolist()) & set(expected.tolist())) >= 19
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("product", ["float32", "bfloat16", "int8"])
+def test_a_gpu_chooses_as_the_cpu_does(product: str) -> None:
+    e, losses = clustered(3000, d=50)
+    found = {}
+    for device in ("cpu", "cuda"):
+        options = {"product": product, "device": device, "iterations": 20, "ensemble": 2}
+        found[device] = {*select(e, 45, losses, **options).tolist()}
+    assert len(found["cuda"]) == 45
+    assert len(found["cpu"] & found["cuda"]) >= 40  # sums have another order there
+
+
 def test_it_stops_when_the_objective_does() -> None:
     e, losses = clustered(500)
     record: dict[str, Any] = {}
@@ -156,6 +168,15 @@ def test_the_estimator() -> None:
     assert len(fitted.objective_curve_) == 15
 
 
+def test_the_estimator_transforms_rows_to_cosines() -> None:
+    X = clustered(200)[0].numpy()
+    fitted = CentroidSelector(7, iterations=10).fit(X)
+    assert np.allclose(np.linalg.norm(fitted.centroids_, axis=1), 1)
+    expected = X @ fitted.centroids_.T
+    np.testing.assert_allclose(fitted.transform(5 * X), expected, atol=1e-6)  # of any length
+    assert CentroidSelector(7, iterations=10).fit_transform(X) == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -166,11 +187,16 @@ def test_the_estimator() -> None:
         ({"losses": np.arange(50) - 1.0}, "losses: .* 0 or larger"),
         ({"ensemble": 0}, "ensemble must be at least 1"),
         ({"tau": 0.001}, r"select.tau is 0.001"),
+        ({"device": "cuda"}, "device is 'cuda', but torch sees no GPU"),
+        ({"product": "int4"}, "select.product is 'int4'"),
         ({"iteration": 3}, "did you mean 'iterations'"),
     ],
-    ids=["integers", "NaN", "budget", "too few losses", "loss", "ensemble", "tau", "typo"],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
-def test_bad_input_names_the_argument(change: dict[str, Any], says: str) -> None:
+def test_bad_input_names_the_argument(
+    change: dict[str, Any], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     arguments: dict[str, Any] = {"embeddings": clustered(50)[0], "budget": 5} | change
     with pytest.raises(BadInput, match=says):
         select(**arguments)

@@ -204,6 +204,10 @@ def test_a_table_that_is_the_same_and_one_with_a_changed_digit(
     TABLE.write_text(TABLE.read_text().replace("81.0000", "81.0001"))
     with pytest.raises(SystemExit, match=r"not the same, in: table6/s1\."):
         main(["verify", "table6"])
+    main(["verify", "table6", "--tolerance", "0.0001"])
+    assert "is the same to within 0.0001, made again" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"tolerance is -1\.0; give 0 or more"):
+        main(["verify", "table6", "--tolerance", "-1"])
     with pytest.raises(SystemExit, match="no table 'table5'; did you mean 'table6'"):
         main(["verify", "table5"])
 
@@ -220,19 +224,23 @@ def test_runs_are_made_again(project: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize(
-    ("text", "cells"),
+    ("text", "cells", "near"),
     [
-        ("cell,n,mean\na,3,1.0000\nb,3,\n", []),
-        ("cell,n,mean\nb,3,\na,3,1.0000\n", ["order of the rows"]),
-        ("cell,n,mean\na,3,1.0000\n", ["b"]),
-        ("cell,mean\na,1.0000\nb,\n", ["a", "b"]),
-        ("cell,n,mean\na,3,1.000\nb,3,2.0\n", ["a", "b"]),  # as written, not as numbers
+        ("cell,n,mean\na,3,1.0000\nb,3,\n", [], []),
+        ("cell,n,mean\nb,3,\na,3,1.0000\n", ["order of the rows"], ["order of the rows"]),
+        ("cell,n,mean\na,3,1.0000\n", ["b"], ["b"]),
+        ("cell,mean\na,1.0000\nb,\n", ["a", "b"], ["a", "b"]),
+        ("cell,n,mean\na,3,1.000\nb,3,2.0\n", ["a", "b"], ["b"]),  # as written, not as numbers
+        ("cell,n,mean\na,4,1.0000\nb,3,\n", ["a"], ["a"]),  # whole numbers are counts
+        ("cell,n,mean\na,3,1.2500\nb,3,\n", ["a"], []),
+        ("cell,n,mean\na,3,0.7499\nb,3,\n", ["a"], ["a"]),
     ],
-    ids=["same", "order", "row", "column", "numbers"],
+    ids=["same", "order", "row", "column", "numbers", "count", "near", "far"],
 )
-def test_tables_that_differ(text: str, cells: list[str]) -> None:
+def test_tables_that_differ(text: str, cells: list[str], near: list[str]) -> None:
     old, new = (
         pd.read_csv(StringIO(table), dtype=str, keep_default_na=False)
         for table in ("cell,n,mean\na,3,1.0000\nb,3,\n", text)
     )
     assert audit.compare(old, new) == cells
+    assert audit.compare(old, new, tolerance=0.25) == near

@@ -104,7 +104,7 @@ def test_an_empty_machine(name: str, data: Path) -> None:
 def test_a_complete_machine(name: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     PUT[profile(name).dataset.name](data)
     if name.startswith("paper"):
-        places = ("captions.available", "text.locate", "weights.weights_file")
+        places = ("captions.locate", "text.locate", "weights.weights_file")
         for place in places:
             monkeypatch.setattr(f"vecaf_lib.pipeline.needs.{place}", lambda *a: None)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
@@ -171,9 +171,9 @@ def fetched(monkeypatch: pytest.MonkeyPatch, data: Path) -> list[tuple[Any, ...]
     monkeypatch.chdir(data.parent)
     monkeypatch.setattr(needs, "settings_of", profile)
     monkeypatch.setattr(needs, "fetch_images", lambda *a: calls.append(("images", *a)))
-    for module in ("weights", "text", "captions"):
-        note = functools.partial(lambda name, *a: calls.append((name, *a)), module)
-        monkeypatch.setattr(getattr(needs, module), "download", note)
+    for place in ("weights.download", "text.download", "captions.locate"):
+        note = functools.partial(lambda name, *a: calls.append((name, *a)), place.split(".")[0])
+        monkeypatch.setattr(f"vecaf_lib.pipeline.needs.{place}", note)
     return calls
 
 
@@ -181,6 +181,7 @@ def test_what_is_fetched(fetched: list[tuple[Any, ...]]) -> None:
     fetch("paper-cifar10")
     fetch("smoke")  # whose models come in packages
     fetch(None, "caltech101")
+    assert all(call[-1] is True for call in fetched if call[0] == "captions")  # fetched
     assert [call[:2] for call in fetched] == [
         ("images", "cifar10"),
         ("weights", "vit_base_patch16_224.dino"),

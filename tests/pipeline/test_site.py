@@ -78,6 +78,7 @@ def write_notebook(path: Path) -> None:
             {"text/html": frame.to_html(), "text/plain": str(frame)},
             execution_count=1,
         ),
+        new_output("display_data", {"text/markdown": "Runs: [table1.csv](../tables/table1.csv)."}),
     ]
     notebook = new_notebook(
         cells=[
@@ -135,6 +136,12 @@ def test_every_link_resolves_and_none_leaves_the_site(site: Path) -> None:
     for path in [*site.rglob("*.css"), *site.rglob("*.js")]:
         kind = CSS if path.suffix == ".css" else SCRIPT
         assert kind.findall(path.read_text(encoding="utf-8", errors="replace")) == []
+
+
+def test_a_table_leads_to_the_file_that_names_its_runs(site: Path) -> None:
+    page = site / "notebooks" / "40_tables.html"
+    (address,) = {link for link in Page(page).links if link.endswith("/table1.csv")}
+    assert (page.parent / address).read_text() == "cell,mean\n"
 
 
 def test_text_is_never_markup(site: Path) -> None:

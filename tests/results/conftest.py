@@ -101,6 +101,7 @@ class Small:
 
     def __init__(self, root: Path) -> None:
         self.root, self.sections = root, json.loads(json.dumps(SECTIONS))
+        self.displayed: list[Any] = []  # by notebooks
         for name in ("params.yaml", "dvc.yaml"):
             (root / name).write_text("")
         shutil.copytree(ROOT / "data" / "paper", root / "data" / "paper")
@@ -129,7 +130,7 @@ class Small:
         for name, section in self.sections.items():
             (folder / f"{name}.json").write_text(json.dumps(section))
         cells = json.loads((ROOT / "notebooks" / notebook).read_text())["cells"]
-        space: dict[str, Any] = {"display": lambda *_: None}
+        space: dict[str, Any] = {"display": lambda *things: self.displayed.extend(things)}
         for cell in cells:
             if cell["cell_type"] == "code":
                 exec("".join(cell["source"]), space)

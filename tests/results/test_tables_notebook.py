@@ -2,10 +2,12 @@
 
 import json
 import math
+import re
 from typing import Any
 
 import pandas as pd
 import pytest
+from IPython.display import Markdown
 
 from vecaf_lib.results.compare import read_table
 from vecaf_lib.results.runs import Run, RunStore
@@ -65,6 +67,17 @@ def test_cells_are_means_of_their_runs(
     assert line["mean"] == pytest.approx(mean_of(small, wanted, *keys), abs=1e-4)
     assert line["runs"].split() == [run.file for run in wanted]
     assert line["n"] == len(wanted)
+
+
+def test_a_table_leads_to_the_runs_of_its_numbers(
+    tables: dict[str, pd.DataFrame], small: Any
+) -> None:
+    texts = [shown.data for shown in small.displayed if isinstance(shown, Markdown)]
+    found = [re.search(r"\((\S+\.csv)\).*`vecaf trace (\S+)`", text) for text in texts]
+    files = [(small.root / "reports/small/notebooks" / link[1]).resolve() for link in found]
+    assert {file.stem for file in files} >= {"table1", "table3", "table7", "decisions", "batches"}
+    for file, link in zip(files, found, strict=True):
+        assert read_table(file).set_index("cell").loc[link[2], "runs"].split()
 
 
 def test_every_table_has_its_rows(tables: dict[str, pd.DataFrame], small: Any) -> None:

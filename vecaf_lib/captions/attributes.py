@@ -21,7 +21,7 @@ from skimage.morphology import skeletonize
 from skimage.util import img_as_ubyte
 from torch import Tensor
 
-from vecaf_lib.captions.captioning import Captioner, Images
+from vecaf_lib.captions import Captioner, Images
 
 Thresholds = dict[str, list[float]]  # the two values that part a measurement's three words
 WORDS = {  # of each measurement, low to high; lengths are relative to the image

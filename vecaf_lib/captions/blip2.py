@@ -13,10 +13,12 @@ from pydantic import Field
 from torch import Tensor
 from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
-from vecaf_lib.captions.captioning import WHEN_EMPTY, Captioner, Images
+from vecaf_lib.captions import Captioner, Images
+from vecaf_lib.errors import BadInput
 from vecaf_lib.files import sha256_file, sha256_json
 from vecaf_lib.models.weights import Checkpoint, explained, locate, quiet
 from vecaf_lib.models.weights import fetch as fetch_checkpoint
+from vecaf_lib.options import Count, Positive, Whole
 
 NEEDS = (
     ("config.json",),
@@ -24,11 +26,9 @@ NEEDS = (
     ("tokenizer.json", "vocab.json", "spiece.model"),
 )
 EXTRAS = ("*_config.json", "*_map.json", "merges.txt", "added_tokens.json", "chat_template.json")
-DECODING: dict[str, Any] = {"do_sample": False, "min_new_tokens": 1}
-DECODING |= {"repetition_penalty": 1.0, "length_penalty": 1.0}
 KINDS = {".json", ".txt", ".model", ".safetensors", ".bin"}  # of files that are digested
-LONGER = 5  # tokens at least, when a caption came out empty
-SAMPLING = {"do_sample": True, "num_beams": 1, "top_p": 0.9, "length_penalty": None}  # and again
+LONGER = 5  # tokens at least, when a caption is empty; SAMPLING, when it is so again
+SAMPLING: dict[str, Any] = {"do_sample": True, "num_beams": 1, "top_p": 0.9, "length_penalty": None}
 SEED = 0
 Text = Annotated[str, Field(min_length=1)]
 
@@ -37,13 +37,15 @@ class Blip2Captioner(Captioner):
     """Captions by a BLIP-2 model: float16 on a GPU, float32 on a CPU.
 
     A caption without a letter or digit counts as empty. It is decoded again, alone, first with at
-    least five tokens, then by sampling from a fixed seed.
+    least five tokens, then by sampling from a fixed seed; if nothing helps, it is ``when_empty``.
 
     Args:
         weights: ``hub`` (the local cache; absent, the network unless HF_HUB_OFFLINE=1), or the path
             of a folder as ``save_pretrained`` writes it.
         prompt: what the caption continues, such as "a photo of"; not a part of the caption.
-        num_beams, max_new_tokens: of transformers' ``generate``; one beam is greedy.
+        num_beams, max_new_tokens, min_new_tokens, repetition_penalty, length_penalty: of
+            transformers' ``generate``. One beam is greedy; a penalty of repetitions above 1 makes
+            repeated words less likely, one of length above 0 favours long captions among beams.
     """
 
     def __init__(
@@ -55,9 +57,18 @@ class Blip2Captioner(Captioner):
         revision: str | None = None,
         weights: Text = "hub",
         prompt: str = "",
-        num_beams: Annotated[int, Field(ge=1)] = 5,
-        max_new_tokens: Annotated[int, Field(ge=1)] = 30,
+        num_beams: Count = 5,
+        max_new_tokens: Count = 30,
+        min_new_tokens: Whole = 1,
+        repetition_penalty: Positive = 1.0,
+        length_penalty: float = 1.0,
+        when_empty: Text = "a picture",
     ) -> None:
+        if min_new_tokens > max_new_tokens:
+            raise BadInput(
+                f"captions.options.min_new_tokens is {min_new_tokens}, more than max_new_tokens, "
+                f"{max_new_tokens}; lower it."
+            )
         folder = self.locate({"model": model, "revision": revision, "weights": weights}, fetch=True)
         self._device = torch.device(device)
         self._dtype = torch.float16 if self._device.type == "cuda" else torch.float32
@@ -88,8 +99,16 @@ class Blip2Captioner(Captioner):
                 {path.name: sha256_file(path) for path in folder.iterdir() if path.suffix in KINDS}
             )
             model, revision = folder.resolve().name, f"sha256:{digest}"
-        self._decoding = DECODING | {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
-        longer: dict[str, Any] = {"min_new_tokens": min(LONGER, max_new_tokens)}
+        self.when_empty = when_empty
+        self._decoding: dict[str, Any] = {
+            "do_sample": False,
+            "num_beams": num_beams,
+            "max_new_tokens": max_new_tokens,
+            "min_new_tokens": min_new_tokens,
+            "repetition_penalty": repetition_penalty,
+            "length_penalty": length_penalty,
+        }
+        longer = {"min_new_tokens": max(min_new_tokens, min(LONGER, max_new_tokens))}
         self._retries = [longer, longer | SAMPLING]
         self.record = {
             "captioner": "blip2",
@@ -98,7 +117,7 @@ class Blip2Captioner(Captioner):
             "prompt": prompt,
             "decoding": self._decoding,
             "retries": [*self._retries, {"seed": SEED}],
-            "when_empty": WHEN_EMPTY,
+            "when_empty": when_empty,
             "precision": str(self._dtype).removeprefix("torch."),
             "versions": {name: version(name).split("+")[0] for name in ("torch", "transformers")},
         }

@@ -7,23 +7,23 @@ in colour, mostly brown." The middle word of a measurement means the pool's midd
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pandas as pd
 import timm
 import torch
 from jaxtyping import UInt8
-from pydantic import Field
 from timm.data import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor
 
+from vecaf_lib.captions import Captioner, Images
 from vecaf_lib.captions.attributes import WORDS as OF_MARKS
 from vecaf_lib.captions.attributes import Thresholds, fit, word
-from vecaf_lib.captions.captioning import Captioner, Images
 from vecaf_lib.devices import AnyPrecision, autocast, resolve
 from vecaf_lib.errors import BadInput
 from vecaf_lib.models.vision import load_backbone, memory_format
 from vecaf_lib.models.weights import download, weights_file, weights_identity
+from vecaf_lib.options import Count
 
 WORDS = {name: OF_MARKS[name] for name in ("brightness", "contrast", "sharpness")} | {
     "colourfulness": ("muted in colour", "moderately colourful", "colourful")
@@ -56,7 +56,7 @@ class TagCaptioner(Captioner):
         device: str | torch.device = "cpu",
         model: str = "tf_efficientnet_lite0",
         weights: str = "package",
-        top: Annotated[int, Field(ge=1)] = 3,
+        top: Count = 3,
         precision: AnyPrecision = "float32",
     ) -> None:
         size = int(pool_images.shape[-1])

@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -51,11 +52,9 @@ def load(
     clean = load_lazily(
         of, split, image_size=image_size, data=data, root=root_of, options=of_options
     )
-    return ImageSet(
-        images=CorruptedImages(clean.images, clean.ids, corruption, severity, corruption_seed),
-        labels=clean.labels,
-        ids=tuple(f"{name}+{corruption}-{severity}" for name in clean.ids),
-        class_names=clean.class_names,
+    images = CorruptedImages(clean.images, clean.ids, corruption, severity, corruption_seed)
+    return replace(
+        clean, images=images, ids=tuple(f"{name}+{corruption}-{severity}" for name in clean.ids)
     )
 
 

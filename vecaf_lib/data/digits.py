@@ -8,12 +8,25 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
-from vecaf_lib.data.folder import read_index
+from vecaf_lib.data.folder import read_index, write_index
 from vecaf_lib.data.images import ImageSet, resized
 from vecaf_lib.errors import BadInput
 
 CLASS_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+def write_split(index_dir: Path, *, seed: int = 2401) -> None:
+    """Write index files of 1,000 training, 297 validation and 500 test images, by class alike."""
+    labels = load_digits().target
+    rest, test = train_test_split(range(1797), test_size=500, stratify=labels, random_state=seed)
+    train, validation = train_test_split(
+        rest, test_size=297, stratify=labels[rest], random_state=seed
+    )
+    for split, rows in {"train": train, "validation": validation, "test": test}.items():
+        path = index_dir / f"{split}.csv"
+        write_index(path, index=sorted(rows), label=labels[sorted(rows)].tolist())
 
 
 def load(split: str, *, image_size: int, index_dir: Path) -> ImageSet:

@@ -22,7 +22,7 @@ from vecaf_lib.data.images import FileImages, ImageSet, in_threads
 from vecaf_lib.data.load import SPLITS
 from vecaf_lib.data.place import files_below
 from vecaf_lib.errors import BadInput
-from vecaf_lib.files import sha256_file
+from vecaf_lib.files import atomic_write, sha256_file
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".tif", ".tiff", ".webp"),
@@ -51,11 +51,9 @@ def load(
         holdout_seed: another number holds out other images; which, depends on their names alone.
         crop: share of the shorter side that is kept.
     """
-    validation = "validation" if (root / "validation").is_dir() else "val"
-    names = {"train": "train", "test": "test", "validation": validation}
     parts = {
-        part: list_images(root, name, image_size, crop)
-        for part, name in names.items()
+        "validation" if name == "val" else name: list_images(root, name, image_size, crop)
+        for name in ("train", "test", "val", "validation")
         if (root / name).is_dir()
     }
     if not parts:
@@ -196,8 +194,14 @@ def refuse_duplicates(root: Path, split_of: Mapping[str, str]) -> None:
         warnings.warn(f"{sentence}.", stacklevel=2)
 
 
+def write_index(path: Path, **columns: Sequence[object]) -> None:
+    """Write an index file, a row an image."""
+    table = pd.DataFrame(columns).to_csv(index=False, lineterminator="\n")
+    atomic_write(path, table.encode())
+
+
 def read_index(index_dir: Path) -> pd.DataFrame:
-    """The committed files ``<split>.csv``, a row an image, as one table with a column ``split``."""
+    """The index files of a data set as one table with a column ``split``."""
     return pd.concat(
         [pd.read_csv(index_dir / f"{split}.csv").assign(split=split) for split in SPLITS]
     )

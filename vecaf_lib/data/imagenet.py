@@ -15,13 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from vecaf_lib.data.folder import (
-    Crop,
-    class_names,
-    hold_out,
-    list_images,
-    refuse_difference,
-)
+from vecaf_lib.data.folder import Crop, class_names, hold_out, list_images, refuse_difference
 from vecaf_lib.data.images import ImageSet
 from vecaf_lib.data.load import Corruption, Severity
 from vecaf_lib.errors import BadInput

@@ -64,14 +64,12 @@ class Plan(BaseModel):
 
 
 class Crowding:
-    """Values and gradients for unit centroids; ``own``: whether the sum holds j = k."""
+    """Values and gradients for unit centroids; ActiveFT has j = k in its sum, theta_j constant."""
 
-    def __init__(
-        self, theta: Float[Tensor, "k d"], tau: float, *, own: bool, product: Product
-    ) -> None:
-        self.theta, self.tau, self.own = theta, tau, own
+    def __init__(self, theta: Float[Tensor, "k d"], plan: Plan) -> None:
+        self.theta, self.tau, self.activeft = theta, plan.tau, plan.objective == "activeft"
         self.dense = len(theta) <= DENSE
-        self.coded = code(theta, "float32" if self.dense else product, one_scale=True)
+        self.coded = code(theta, "float32" if self.dense else plan.product, one_scale=True)
         self.half = theta if self.dense else theta.bfloat16()
         self.kept: list[Block] = []
         self.n = theta.new_zeros(len(theta))  # times exp(-1 / tau)
@@ -82,18 +80,18 @@ class Crowding:
             if len(theta) <= KEPT:
                 self.kept.append((rows, columns, e.to(self.half.dtype)))
         # minus infinity for a single centroid without its own term
-        self.log_n = self.n.log() + 1 / tau
+        self.log_n = self.n.log() + 1 / self.tau
 
-    def push(self, mass: Float[Tensor, " k"], *, both: bool) -> Float[Tensor, "k d"]:
-        """Gradient of sum_k mass_k log n_k, times tau; without ``both``, theta_j is constant."""
+    def push(self, mass: Float[Tensor, " k"]) -> Float[Tensor, "k d"]:
+        """Gradient of sum_k mass_k log n_k, times tau."""
         share = torch.where(self.n > 0, mass / self.n, 0.0)  # (k,)
         gradient = torch.zeros_like(self.theta)
         for rows, columns, e in self.kept or self._blocks():
-            if both:
-                there = back = (share[rows].unsqueeze(1) + share[columns]).mul_(e).to(self.half)
-            else:
+            if self.activeft:
                 there = (e * share[rows].unsqueeze(1)).to(self.half)
                 back = (e * share[columns]).to(self.half)
+            else:
+                there = back = (share[rows].unsqueeze(1) + share[columns]).mul_(e).to(self.half)
             gradient[rows] += there @ self.half[columns]
             if rows != columns:
                 gradient[columns] += back.T @ self.half[rows]
@@ -109,12 +107,14 @@ class Crowding:
                 cosine = cosines(self.coded.part(rows), self.coded.part(columns))
                 e = cosine.sub_(1).div_(self.tau).exp_()
                 if i == j:
-                    e.fill_diagonal_(float(self.own))
+                    e.fill_diagonal_(float(self.activeft))
                 yield rows, columns, e
 
 
 class Member:
     """One set of unit centroids, changed in place, with Adam's state and the forces on them."""
+
+    crowding: Crowding
 
     def __init__(self, theta: Float[Tensor, "k d"], plan: Plan) -> None:
         self.theta, self.plan = theta, plan
@@ -123,15 +123,6 @@ class Member:
         self.pull = torch.zeros_like(theta)
         self.mass = theta.new_full((len(theta),), plan.lambda_ / len(theta))
         self.curve: list[float] = []  # the objective at each reassignment
-
-    def crowd(self) -> None:
-        """Renew the push's value."""
-        self.crowding = Crowding(
-            self.theta,
-            self.plan.tau,
-            own=self.plan.objective == "activeft",
-            product=self.plan.product,
-        )
 
     def weigh(self, cosine: Float[Tensor, " m"], c: Int64[Tensor, " m"]) -> tuple[Tensor, Tensor]:
         """Each sample's pull on its centroid c, and its part of the objective."""
@@ -153,8 +144,7 @@ class Member:
 
     def step(self, rate: float) -> None:
         """One step of Adam along the sphere."""
-        push = self.crowding.push(self.mass, both=self.plan.objective == "ods")
-        gradient = (push - self.pull) / self.plan.tau
+        gradient = (self.crowding.push(self.mass) - self.pull) / self.plan.tau
         radial = (gradient * self.theta).sum(1, keepdim=True)
         self.theta.grad = gradient - radial * self.theta  # the part that a unit vector can follow
         self.adam.param_groups[0]["lr"] = rate
@@ -175,14 +165,12 @@ def descend(
     bar = tqdm(range(plan.iterations), desc="centroids", disable=not progress)
     for iteration in bar:
         for member in members:
-            member.crowd()
+            member.crowding = Crowding(member.theta, plan)
         if iteration % plan.reassign_every == 0:
             reassign(rows, p, members, iteration, generator)
             bar.set_postfix(objective=f"{members[0].curve[-1]:.4f}")
-            flat = (
-                len(c) > 2 and c[-3] - c[-1] < plan.tolerance * abs(c[-1])
-                for c in (member.curve for member in members)
-            )
+            curves = (member.curve for member in members)
+            flat = (len(c) > 2 and c[-3] - c[-1] < plan.tolerance * abs(c[-1]) for c in curves)
             if plan.tolerance and not plan.draws and all(flat):
                 return iteration
         for member in members:
@@ -203,7 +191,7 @@ def reassign(
     coded = [code(member.theta, plan.product, one_scale=True) for member in members]
     pulls = [torch.zeros_like(member.pull) for member in members]
     masses = [torch.zeros_like(member.mass) for member in members]
-    values = torch.zeros(len(members), dtype=torch.float64)
+    values = torch.zeros(len(members), dtype=torch.float64, device=rows.device)
     drawn = None
     if count:  # systematic resampling of p: unbiased, less variance than independent draws; sorted
         running = p.double().cumsum(0)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, TransformerMixin
 from torch import Tensor
 
 from vecaf_lib.ensemble import combine
@@ -36,13 +36,13 @@ class Lists:
     That is what the ``head``-th best of the centroid reaches for certain.
     """
 
-    def __init__(self, k: int, head: int) -> None:
+    def __init__(self, k: int, head: int, device: torch.device) -> None:
         self.k, self.head = k, head
-        self.threshold = torch.full((k,), -3.0)  # below any cosine
-        self.crowded = torch.zeros(k, dtype=torch.bool)
+        self.threshold = torch.full((k,), -3.0, device=device)  # below any cosine
+        self.crowded = torch.zeros(k, dtype=torch.bool, device=device)
         # lowest and highest score possible, column and row of candidates; part 0 is merged
-        none, nobody = torch.empty(0), torch.empty(0, dtype=torch.int64)
-        self.parts = [(none, none, nobody, nobody)]
+        none = torch.empty(0, device=device)
+        self.parts = [(none, none, none.long(), none.long())]
 
     def offer(self, block: Float[Tensor, "m b"], off: float, row: int, column: int) -> None:
         """Add what may reach the threshold of a block, up to ``off`` wrong, at (row, column)."""
@@ -60,8 +60,8 @@ class Lists:
         order = _order(column, low, row)
         low, high, column, row = low[order], high[order], column[order], row[order]
         counts = torch.bincount(column, minlength=self.k)
-        place = torch.arange(len(column)) - (counts.cumsum(0) - counts)[column]  # in its list
-        last = place == self.head - 1
+        rank = torch.arange(len(column)).to(column) - (counts.cumsum(0) - counts)[column]
+        last = rank == self.head - 1  # of its list
         self.threshold[column[last]] = torch.maximum(self.threshold[column[last]], low[last])
         kept = high >= self.threshold[column]
         self.crowded |= torch.bincount(column[kept], minlength=self.k) > max(CROWD, self.head)
@@ -72,7 +72,7 @@ class Lists:
 
 def heads(rows: Rows, theta: Float[Tensor, "k d"], product: Product, head: int = HEAD) -> Entries:
     """Every centroid's ``head`` nearest samples, in float32, up to near ties at the end."""
-    lists = Lists(len(theta), min(head, rows.total))
+    lists = Lists(len(theta), min(head, rows.total), rows.device)
     coded = code(theta, product)
     _estimate_thresholds(rows, coded, lists, product)
     for part, x in rows.stream():
@@ -82,7 +82,7 @@ def heads(rows: Rows, theta: Float[Tensor, "k d"], product: Product, head: int =
     column, row = _sorted(rows, theta, lists)
     if product == "float32" or not bool(lists.crowded.any()):
         return column, row
-    again = lists.crowded.nonzero().squeeze(1)
+    again = lists.crowded.nonzero().squeeze(1).cpu()
     column_2, row_2 = heads(rows, theta[again], "float32", head)
     column, row = torch.cat([column, again[column_2]]), torch.cat([row, row_2])
     order = column.argsort(stable=True)
@@ -100,7 +100,7 @@ def _scores(x: Tensor, coded: Coded, product: Product) -> Iterator[tuple[int, Te
 def _estimate_thresholds(rows: Rows, coded: Coded, lists: Lists, product: Product) -> None:
     """Set thresholds that most rows fail, from a part of the pool, evenly spaced."""
     count = min(rows.total, max(2048, rows.total // 32))
-    best = torch.full((lists.head, lists.k), -3.0)
+    best = lists.threshold.repeat(lists.head, 1)
     for _, x in rows.stream(torch.arange(count) * rows.total // count):  # no row twice
         for start, block, off in _scores(x, coded, product):
             columns = slice(start, start + BLOCK)
@@ -114,13 +114,13 @@ def _sorted(rows: Rows, theta: Float[Tensor, "k d"], lists: Lists) -> Entries:
     _, _, column, row = lists.parts[0]
     by_row = row.argsort()
     column, row = column[by_row], row[by_row]
-    parts = zip(rows.stream(row), column.split(rows.chunk), strict=True)
+    parts = zip(rows.stream(row.cpu()), column.split(rows.chunk), strict=True)
     score = torch.cat([(x * theta[c]).sum(1) for (_, x), c in parts])
     if rows.total > lists.head:
         certain = score >= lists.threshold[column] + SLACK
         column, row, score = column[certain], row[certain], score[certain]
     order = _order(column, score, row)
-    return column[order], row[order]
+    return column[order].cpu(), row[order].cpu()
 
 
 def _order(column: Tensor, score: Tensor, row: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ def choose(
     taken: dict[int, None] = {}  # in the order of choice
     while len(taken) < len(theta):
         rest = theta[len(taken) :]
-        column, row = heads(rows, rest, product, min(head, rows.total))
+        column, row = heads(rows, rest, product, head)
         for samples in row.split(torch.bincount(column, minlength=len(rest)).tolist()):
             free = next((sample for sample in samples.tolist() if sample not in taken), None)
             if free is None:
@@ -157,6 +157,7 @@ def select(
     seed: int = 0,
     generator: torch.Generator | None = None,
     draws: int | None = None,
+    device: torch.device | str = "cpu",
     progress: bool = False,
     record: dict[str, Any] | None = None,
     **options: Any,
@@ -171,6 +172,7 @@ def select(
         seed: fixes the initial centroids and the draws, unless ``generator`` is given.
         draws: samples drawn at each reassignment but the last; 0 takes all,
             None does while N x K is at most 10^9 and then takes 16 a centroid.
+        device: where blocks are computed, such as ``cuda``; K centroids are matched on the CPU.
         record: receives ``curve``, member 1's objective at each reassignment, ``objective``, the
             last of them, ``iterations`` made, and ``centroids`` (K x d) as corrected.
         options: any setting of ``descent.Plan``.
@@ -179,7 +181,7 @@ def select(
         K distinct indices, the same for any number of threads, up to near ties that the order of
         float32 sums decides.
     """
-    rows = Rows(embeddings)
+    rows = Rows(embeddings, device=device)
     if not 1 <= budget <= rows.total:
         raise BadInput(f"budget is {budget}; use 1 to {rows.total}, the size of the pool.")
     if ensemble < 1 or not 0 < shrinkage <= 1:
@@ -187,26 +189,22 @@ def select(
     if draws is None:
         draws = 0 if rows.total * budget <= 10**9 else min(16 * budget, rows.total)
     plan = Plan(**checked(Plan, options | {"draws": draws}, "select"))
-    values = torch.as_tensor(np.ones(rows.total) if losses is None else losses).detach().double()
+    values = torch.ones(rows.total) if losses is None else torch.as_tensor(losses).detach().cpu()
     if values.shape != (rows.total,) or not bool(((values >= 0) & values.isfinite()).all()):
         raise BadInput(f"losses: need a finite number, 0 or larger, for each of {rows.total} rows.")
-    p = loss_distribution(values, plan.loss_power)
+    p = loss_distribution(values.double(), plan.loss_power)
     g = torch.Generator().manual_seed(seed) if generator is None else generator
     members = [Member(rows.start(budget, g), plan) for _ in range(ensemble)]
     done = descend(rows, p, members, generator=g, progress=progress)
-    theta = combine([member.theta for member in members], shrinkage)
+    theta = combine([member.theta.cpu() for member in members], shrinkage)
     if record is not None:
         curve = members[0].curve
-        record |= {
-            "objective": curve[-1],
-            "curve": curve,
-            "iterations": done,
-            "centroids": theta.numpy(),
-        }
-    return choose(rows, theta, plan.product).numpy()
+        record |= {"curve": curve, "objective": curve[-1], "iterations": done}
+        record["centroids"] = theta.numpy()
+    return choose(rows, theta.to(rows.device), plan.product).numpy()
 
 
-class CentroidSelector(BaseEstimator):
+class CentroidSelector(TransformerMixin, BaseEstimator):
     """``select`` as an estimator: ``CentroidSelector(100).fit(X).selected_indices_``."""
 
     def __init__(
@@ -219,9 +217,10 @@ class CentroidSelector(BaseEstimator):
         iterations: int = 150,
         ensemble: int = 1,
         seed: int = 0,
+        device: str = "cpu",
     ) -> None:
         self.budget, self.objective, self.tau, self.lambda_ = budget, objective, tau, lambda_
-        self.iterations, self.ensemble, self.seed = iterations, ensemble, seed
+        self.iterations, self.ensemble, self.seed, self.device = iterations, ensemble, seed, device
 
     def fit(self, X: Any, y: Any = None, *, losses: Any = None) -> "CentroidSelector":
         """Select from X (N x d), weighted by ``losses``; ``y`` is ignored."""
@@ -230,3 +229,9 @@ class CentroidSelector(BaseEstimator):
         self.objective_curve_ = record["curve"]
         self.centroids_ = record["centroids"]
         return self
+
+    def transform(self, X: Any) -> Float[np.ndarray, "n k"]:
+        """Cosine of each row of X (N x d) to each centroid."""
+        rows = Rows(X, device=self.device)
+        theta = torch.from_numpy(self.centroids_).to(rows.device)
+        return torch.cat([(x @ theta.T).cpu() for _, x in rows.stream()]).numpy()

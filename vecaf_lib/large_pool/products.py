@@ -1,8 +1,9 @@
 """The pool as a stream of unit rows, and cosines between blocks of them.
 
 In int8 both sides are rounded to 255 steps and multiplied in whole numbers: the same for any number
-of threads and any chunk, fast where the processor has VNNI, and off by a few ten-thousandths.
-Where that could change an answer, ``error`` bounds it, by Cauchy and Schwarz.
+of threads and any chunk, fast where the processor has VNNI, and off by a few ten-thousandths;
+bfloat16 is off by a few thousandths. Where that could change an answer, ``error`` bounds it, by
+Cauchy and Schwarz.
 """
 
 from collections.abc import Iterator
@@ -12,18 +13,25 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.nn.functional import pad
 
 from vecaf_lib.errors import BadInput
 
-Product = Literal["float32", "int8"]
+Product = Literal["float32", "bfloat16", "int8"]
 BLOCK = 1024  # centroids compared at a time: the block of scores stays in the processor's cache
 CHUNK = 1024  # rows of the pool converted at a time
+TILE = 32  # CUDA's int8 product takes more than 16 rows, and multiples of 8 in each direction
 
 
 class Rows:
-    """N embeddings of d numbers, N x d floats in memory or in a file, read a chunk at a time."""
+    """N embeddings of d numbers, N x d floats in memory or in a file, read a chunk at a time.
 
-    def __init__(self, embeddings: Any, chunk: int | None = None) -> None:
+    Unit rows come on ``device``, their numbers on the CPU.
+    """
+
+    def __init__(
+        self, embeddings: Any, chunk: int | None = None, device: torch.device | str = "cpu"
+    ) -> None:
         shape = tuple(getattr(embeddings, "shape", ()))
         # a dtype such as float32 or torch.float16
         if len(shape) != 2 or "float" not in str(getattr(embeddings, "dtype", "")) or 0 in shape:
@@ -31,7 +39,10 @@ class Rows:
                 "embeddings: must be a numpy or torch matrix of floating-point numbers, one row a "
                 f"sample; got {type(embeddings).__name__} of shape {shape}."
             )
+        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+            raise BadInput(f"device is {str(device)!r}, but torch sees no GPU; use 'cpu'.")
         self.embeddings, self.chunk, self.total = embeddings, chunk or CHUNK, shape[0]
+        self.device = torch.device(device)
 
     def stream(
         self, index: Int64[Tensor, " m"] | None = None
@@ -41,14 +52,13 @@ class Rows:
             # a slice, where there is one, is quicker to read
             at = part.numpy() if index is not None else slice(int(part[0]), int(part[-1]) + 1)
             rows = self.embeddings[at]
-            rows = (rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows))).float()
+            rows = rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows))
+            rows = rows.to(self.device, torch.float32)
             lengths = rows.norm(dim=1)  # (c,)
             wrong = ~torch.isfinite(lengths) | (lengths == 0)
             if bool(wrong.any()):
-                raise BadInput(
-                    f"embeddings: row {int(part[wrong.nonzero()[0]])} has NaN or infinity, or is "
-                    "all zeros."
-                )
+                row = int(part[int(wrong.nonzero()[0])])
+                raise BadInput(f"embeddings: row {row} has NaN or infinity, or is all zeros.")
             yield part, rows / lengths.unsqueeze(1)
 
     def start(self, budget: int, generator: torch.Generator) -> Float[Tensor, "k d"]:
@@ -74,21 +84,21 @@ def code(x: Float[Tensor, "m d"], product: Product, *, one_scale: bool = False) 
     """Convert unit rows; ``one_scale`` gives all the same, so that int8 scores compare without."""
     if product == "float32":
         return Coded(x, None, 0.0)
-    high = x.abs().amax() if one_scale else x.abs().amax(1, keepdim=True)
-    scale = (high / 127).clamp_min(1e-12)
-    rounded = (x / scale).round()
-    return Coded(
-        values=rounded.to(torch.int8),
-        scale=scale,
-        residual=float((x - rounded * scale).norm(dim=1).max()) if len(x) else 0.0,
-    )
+    values, scale = x.bfloat16(), None
+    if product == "int8":
+        high = x.abs().amax() if one_scale else x.abs().amax(1, keepdim=True)
+        scale = (high / 127).clamp_min(1e-12)
+        values = (x / scale).round().to(torch.int8)
+    lost = x - values * (1 if scale is None else scale)
+    return Coded(values, scale, residual=float(lost.norm(dim=1).max()))
 
 
 def scores(a: Coded, b: Coded) -> Tensor:
-    """a b', unscaled: int32 for int8 values, else float."""
+    """a b', unscaled: int32 for int8 values, else of their type."""
     if a.values.dtype != torch.int8:
         return a.values @ b.values.T
-    return torch._int_mm(a.values, b.values.T.contiguous())
+    x, y = (pad(z, (0, -z.shape[1] % TILE, 0, -len(z) % TILE)) for z in (a.values, b.values))
+    return torch._int_mm(x, y.T)[: len(a.values), : len(b.values)]
 
 
 def cosines(a: Coded, b: Coded) -> Float[Tensor, "m k"]:
@@ -101,15 +111,14 @@ def cosines(a: Coded, b: Coded) -> Float[Tensor, "m k"]:
 
 def error(a: Coded, b: Coded) -> float:
     """Largest possible distance of ``cosines`` from the true ones; 0 for float32."""
-    return a.residual * (1 + b.residual) + b.residual
+    rounding = 2**-8 if a.values.dtype == torch.bfloat16 else 0.0  # of the score itself
+    return a.residual * (1 + b.residual) + b.residual + rounding
 
 
 def nearest(x: Coded, theta: Coded) -> Int64[Tensor, " m"]:
     """Each row's nearest centroid; ties to the lower. ``theta`` has one scale: integers compare."""
-    best, index = scores(x, theta.part(slice(BLOCK))).max(1)
-    for start in range(BLOCK, len(theta.values), BLOCK):
-        value, at = scores(x, theta.part(slice(start, start + BLOCK))).max(1)
-        better = value > best
-        best = torch.where(better, value, best)
-        index = torch.where(better, at + start, index)
-    return index
+    starts = range(0, len(theta.values), BLOCK)
+    tops = [scores(x, theta.part(slice(start, start + BLOCK))).max(1) for start in starts]
+    block = torch.stack([top.values for top in tops]).argmax(0, keepdim=True)  # the first of equals
+    index = [top.indices + start for top, start in zip(tops, starts, strict=True)]
+    return torch.stack(index).gather(0, block).squeeze(0)

@@ -81,8 +81,7 @@ def _captions(settings: Settings, pool: ImageSet | None) -> str:
     source = settings.captions.source
     if captions.is_file(source) and pool is not None:
         return f"{len(captions.read_captions(Path(source), pool.ids)):,} in {source}"
-    if problem := captions.available(source, settings.captions.options):
-        raise BadInput(problem)
+    captions.locate(source, settings.captions.options)
     return f"by {source}"
 
 
@@ -142,7 +141,7 @@ def fetch(profile: str | None, dataset: str | None = None) -> None:
         parts["vision model"] = weights.download, vision.name
     if own.weights == "hub":
         parts["text encoder"] = text.download, own.name, own.model, own.revision
-    parts["captioner"] = captions.download, source.source, source.options
+    parts["captioner"] = captions.locate, source.source, source.options, True
     _print(settings, (_line(name, *part) for name, part in parts.items()))
 
 
