@@ -1,17 +1,19 @@
 """Every notebook, run as a stage on a tiny profile and then by hand with nothing passed in."""
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
 import yaml
-from test_readers_notebooks import NOTEBOOKS, execute_all, figures_without_picture, texts
+from test_readers_notebooks import (
+    NOTEBOOKS,
+    execute_all,
+    figures_without_picture,
+    run_python,
+    texts,
+)
 
 from vecaf_lib.pipeline.settings import read
 from vecaf_lib.results.frame import tidy
@@ -53,14 +55,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
     commands = [stage["cmd"].replace("data/generated/notebooks/", "notebooks/") for stage in stages]
     words = [command.split()[1:] for command in commands]
-    done = subprocess.run(  # one process for all stages but those of copies and pages
-        [sys.executable, "-c", code, json.dumps([w for w in words if w[0] not in LEFT_OUT])],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    run_python(code, [part for part in words if part[0] not in LEFT_OUT], folder)
     return folder
 
 

@@ -38,34 +38,33 @@ def figures_without_picture(notebook: NotebookNode) -> list[str]:
     ]
 
 
+def run_python(code: str, given: Any, folder: Path, **environment: str) -> str:
+    """Standard output of some code run in ``folder``, which has ``given`` in its arguments."""
+    own = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+    command = [sys.executable, "-c", code, json.dumps(given)]
+    done = subprocess.run(command, cwd=folder, env=own, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def execute_all(
     sources: Sequence[Path],
     folder: Path,
-    environment: Mapping[str, str] | None = None,
-    **values: Any,
+    values: Mapping[str, Any] | None = None,
+    **environment: str,
 ) -> dict[str, str]:
-    """Run notebooks from their own folder, as a person would, into ``folder``, in one process.
-
-    ``values`` replace parameters. Returns what went wrong, by the notebook's name.
-    """
+    """Run notebooks from their own folder, as a person would; what went wrong, by notebook."""
     code = (
         "import json, sys; from pathlib import Path; from vecaf_lib.errors import BadInput\n"
         "from vecaf_lib.pipeline.notebooks import execute\n"
-        "wrong, (folder, values, *sources) = {}, map(json.loads, sys.argv[1:])\n"
+        "wrong, (folder, values, *sources) = {}, json.loads(sys.argv[1])\n"
         "for source in map(Path, sources):\n"
         "    try: execute(source, Path(folder, source.name), values)\n"
         "    except BadInput as error: wrong[source.stem] = str(error)\n"
         "print(json.dumps(wrong))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(json.dumps, [str(folder), values, *map(str, sources)])],
-        cwd=sources[0].parent,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {}),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    given = [str(folder), values or {}, *map(str, sources)]
+    return json.loads(run_python(code, given, sources[0].parent, **environment).splitlines()[-1])
 
 
 def texts(notebook: NotebookNode) -> str:
@@ -95,21 +94,18 @@ def test_by_hand_a_stage_writes_to_the_scratch_folder_alone(name):
     assert values["output"].startswith("data/generated/scratch/")
 
 
-def plot(folder: Path, source: str) -> NotebookNode:
-    """A tiny notebook with one cell, executed."""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
-    notebook.cells[0].metadata.tags = ["parameters"]
-    nbformat.write(notebook, folder / "tiny.ipynb")
-    assert execute_all([folder / "tiny.ipynb"], folder / "done") == {}
-    return nbformat.read(folder / "done" / "tiny.ipynb", as_version=4)
-
-
 def test_a_figure_of_pyplot_is_a_picture_and_a_bare_one_is_found_out(tmp_path):
-    picture = plot(tmp_path, "import matplotlib.pyplot as plt\nplt.plot([1, 2]);")
-    assert figures_without_picture(picture) == []
-    assert any("image/png" in output.get("data", {}) for output in picture.cells[0].outputs)
-    bare = plot(tmp_path, "from matplotlib.figure import Figure\nFigure()")
-    assert figures_without_picture(bare) == ["<Figure size 640x480 with 0 Axes>"]
+    plots = {"pyplot": "import matplotlib.pyplot as plt\nplt.plot([1, 2]);"}
+    plots["bare"] = "from matplotlib.figure import Figure\nFigure()"
+    for name, code in plots.items():
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+        notebook.cells[0].metadata.tags = ["parameters"]
+        nbformat.write(notebook, tmp_path / f"{name}.ipynb")
+    assert execute_all([*tmp_path.glob("*.ipynb")], tmp_path / "done") == {}
+    read = {name: nbformat.read(tmp_path / f"done/{name}.ipynb", as_version=4) for name in plots}
+    assert figures_without_picture(read["pyplot"]) == []
+    assert any("image/png" in output.get("data", {}) for output in read["pyplot"].cells[0].outputs)
+    assert figures_without_picture(read["bare"]) == ["<Figure size 640x480 with 0 Axes>"]
 
 
 SLIDERS = """
@@ -166,7 +162,7 @@ def project(tmp_path_factory) -> Path:
 
 
 def test_missing_results_are_named_with_the_command_that_makes_them(project):
-    names = ["10_captions", "45_selections", "60_report"]
+    names = ["10_captions", "40_tables", "60_report"]
     sources = [project / "notebooks" / f"{name}.ipynb" for name in names]
     wrong = execute_all(sources, project / "done")
     assert wrong.keys() == set(names)
@@ -223,9 +219,8 @@ def front_page(project) -> str:
     wrong = execute_all(
         [project / "notebooks" / "60_report.ipynb"],
         project / "done",
-        {"VECAF_SETTINGS": str(sections)},
-        output="reports/{profile}/README.md",
-        notice="Older.",
+        {"output": "reports/{profile}/README.md", "notice": "Older."},
+        VECAF_SETTINGS=str(sections),
     )
     assert wrong == {}
     return (report / "README.md").read_text(encoding="utf-8")

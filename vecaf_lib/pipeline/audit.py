@@ -130,7 +130,7 @@ def _execute(stage: str, root: Path, scratch: str, *extra: str) -> None:
     """Execute a stage's notebook as dvc.yaml has it, all that it writes below ``scratch``."""
     command = yaml.safe_load((root / "dvc.yaml").read_text())["stages"][stage]["cmd"]
     _, _, source, output, *words = shlex.split(command.replace(REPORTS, scratch))
-    pairs = [word for word in words if word != "-p"]
+    pairs = [word for word in words if "=" in word]
     execute_stage(root / "notebooks" / Path(source).name, output, [*pairs, *extra])
 
 

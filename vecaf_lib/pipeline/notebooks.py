@@ -67,7 +67,7 @@ def execute_stage(
     """``execute`` with the settings that the stage ``settings`` wrote.
 
     Parameters are ``name=value``; a value that is no JSON is text. ``{profile}``, here and in
-    ``output``, stands for the active profile's name. ``replace`` the parameter ``output``, a folder.
+    ``output``, stands for the active profile's name. ``replace`` the folder ``output`` of these.
     """
     project = Project.of_stage()
     values: dict[str, Any] = {}
