@@ -46,9 +46,11 @@ trace: env  ## where it comes from, in seconds: make trace ID=table1/vecaf/multi
 verify: env  ## make a table again in a scratch folder and compare: make verify TABLE=table6
 	@$(BIN)/vecaf verify $(TABLE)
 
-bench: env  ## selection beside plain autograd and at the size of ImageNet; an hour, two idle cores
+bench: env  ## selection beside plain autograd, at ImageNet's size and of PROFILE; a frozen trunk's gain; an hour
 	$(BIN)/python benchmarks/selection_engine.py
 	$(BIN)/python benchmarks/selection_scale.py
+	$(BIN)/python benchmarks/trainable_speed.py
+	$(BIN)/python benchmarks/descent_agreement.py $(PROFILE)
 
 bench-quick: env  ## the first three rows of bench, in one to two minutes
 	$(BIN)/python benchmarks/selection_engine.py --quick

@@ -64,7 +64,7 @@ def value(e: Tensor, p: Tensor, theta: Tensor) -> Tensor:
 def dense(e: Tensor, losses: Tensor, steps: int) -> tuple[Tensor, float, float]:
     """Autograd, Adam, a full sort for each centroid; chosen, seconds of steps and of the sort."""
     p = loss_distribution(losses, 1.0)
-    theta = start(e, K, generator=generator(0)).requires_grad_()
+    theta = e[start(len(e), K, generator=generator(0))].requires_grad_()
     adam = torch.optim.Adam([theta], lr=1e-3)
     begun = time.perf_counter()
     for _ in range(steps):

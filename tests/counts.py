@@ -5,10 +5,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LIMITS = {
-    "files of vecaf_lib": 75,
-    "lines of vecaf_lib": 8_500,
-    "statements of vecaf_lib": 5_000,
-    "lines of tests": 11_000,
+    "files of vecaf_lib": 80,
+    "lines of vecaf_lib": 9_200,
+    "statements of vecaf_lib": 5_500,
+    "lines of tests": 12_200,
     "lines of README.md": 150,
     "lines of dvc.yaml": 200,
     "bytes of dvc.lock": 60_000,

@@ -93,12 +93,15 @@ def corrected(members: Tensor, rho: float) -> Tensor:
 
 
 def official_correction(members: Tensor) -> Tensor:
-    """theta_1 + (theta_1 - mu) * [(theta_1 - mu) Sigma^-1], Sigma over members and centroids."""
+    """theta_1 + (theta_1 - mu) * [(theta_1 - mu) Sigma^-1].
+
+    Sigma as released: the mean over members of the sum over centroids.
+    """
     E, K, d = members.shape
     mu = sum(members[m] for m in range(E)) / E
     sigma = torch.zeros(d, d, dtype=members.dtype)
     for m, k in itertools.product(range(E), range(K)):
-        sigma += torch.outer(members[m, k] - mu[k], members[m, k] - mu[k]) / (E * K - 1)
+        sigma += torch.outer(members[m, k] - mu[k], members[m, k] - mu[k]) / E
     inverse = torch.linalg.inv(sigma)
     theta = members[0].clone()
     for k in range(K):

@@ -31,10 +31,12 @@ def pool_fields(n: int, d: int, draw: torch.Generator) -> dict[str, Any]:
     }
 
 
-def make_pvm(architecture: str = "test_resnet", *, seed: int = 0, classes: int = 3) -> PVM:
+def make_pvm(
+    architecture: str = "test_resnet", *, seed: int = 0, classes: int = 3, **options: Any
+) -> PVM:
     """Random weights, some 400,000 parameters; ``seed`` is the classifier's."""
     sizes = {"img_size": 32} if "vit" in architecture else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        backbone = timm.create_model(architecture, pretrained=False, **sizes)
+        backbone = timm.create_model(architecture, pretrained=False, **sizes, **options)
     return PVM(backbone, classes, generator=seeded(seed))

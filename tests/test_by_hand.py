@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose smoke profile is cut to six runs of six steps, all stages done."""
+    """A project whose smoke profile is cut to runs of six steps, all stages done."""
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks")
     (folder / "data").mkdir()
@@ -37,7 +37,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / "data" / path.name).symlink_to(path)
     content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     methods = ["random", "full", "activeft", "vecaf"]
-    names = {"learnloss", *methods}
+    names = ["probe", "learnloss", *methods]
     content["methods"] = {name: content["methods"][name] for name in names}
     for method in content["methods"].values():
         method["domains"] = []
@@ -46,7 +46,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     content["training"] |= {"steps": 6, "evaluate_every": 3}
     content["seeds"], content["text"] = [0], {"name": "hashed"}
     content["tables"] = {
-        "table1": {"methods": [*methods, "learnloss"], "ratios": [5], "reference": "activeft"}
+        "table1": {"methods": names, "ratios": [5], "reference": "activeft"}
+        | {"sets": content["figures"]["sets"]}
     }
     content["figures"] |= {"methods": methods, "loss_window": 2, "target_accuracy": [20]}
     (folder / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")

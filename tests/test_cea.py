@@ -1,6 +1,7 @@
 """Cross-attentive embedding augmentation: equations 8 and 9, and its life over the loops."""
 
 import warnings
+from pathlib import Path
 
 import oracles
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small import seeded
 
+from vecaf_lib.captions.attributes import AttributeCaptioner
 from vecaf_lib.cea import (
     Augmentation,
     OfficialAugmentation,
@@ -18,6 +20,12 @@ from vecaf_lib.cea import (
     relative_move,
     rescale,
 )
+from vecaf_lib.data.load import load
+from vecaf_lib.evaluation import embed_pool
+from vecaf_lib.models.text import encode
+from vecaf_lib.models.vision import PVM, load_backbone
+
+DATA = Path(__file__).parents[1] / "data"
 
 
 def pair(k=12, d=5, seed=0):
@@ -183,3 +191,70 @@ def test_official_overshoots_the_text_for_the_whole_pool_and_trains_on_plain_ima
     assert cea.fit(e, torch.arange(5)) is None
     assert (cea.record["form"], cea.record["eta"]) == ("official", 1.2)
     assert cea.record["relative_move"] > 0.5
+
+
+def test_official_may_begin_in_the_second_loop():
+    e, text = pair(40, 6)
+    cea = OfficialAugmentation(text, seed=0, bridge="identity", first_loop=False)
+    assert torch.equal(cea.pool(e), e)
+    assert cea.record["relative_move"] == 0
+    cea.fit(e, torch.arange(5))
+    at_once = OfficialAugmentation(text, seed=0, bridge="identity").pool(e)
+    assert torch.equal(cea.pool(e), at_once)
+    assert cea.record["relative_move"] > 0.5
+
+
+# a prompt that all captions share
+
+
+@pytest.fixture(scope="module")
+def prompted():
+    """Embeddings of digits, and of what is said of them, without and with a prompt."""
+    images = load("digits", "validation", image_size=32, data=DATA).images
+    backbone = load_backbone("tf_efficientnet_lite0", weights="package")
+    e, _ = embed_pool(PVM(backbone, 10, generator=seeded(0)), images)
+    captions = AttributeCaptioner(pool_images=images)(images[:])
+    plain = encode(captions, name="minilm")
+    return e, plain, encode([f"{c} It's a snowy day." for c in captions], name="minilm")
+
+
+@pytest.mark.parametrize("kind", ["ridge", "procrustes"])
+def test_a_prompt_moves_what_is_mapped_as_far_as_an_uncentred_bridge_moves_it(prompted, kind):
+    e, plain, text = prompted
+
+    def shift(kind, source):
+        """How far the prompt moves the mean of the mapped texts, in lengths of an embedding."""
+        bridge = fit_bridge(kind, source, e, generator=seeded(0))
+        moved = rescale(bridge(text), e).mean(0) - rescale(bridge(plain), e).mean(0)
+        return float(moved.norm() / e.norm(dim=1).mean())
+
+    assert shift(kind, plain) > 0.5 * shift("random", plain)
+    # what a run sees: fitted on captions that have the prompt, it is lost
+    moves = []
+    for source in (plain, text):
+        cea = Augmentation(text, plain_text=source, seed=0, bridge=kind, pool_scope="all")
+        seen = cea.pool(e)
+        cea.fit(e, CHOSEN)
+        bare = Augmentation(plain, seed=0, bridge=kind, pool_scope="all").pool(e)
+        moves.append((relative_move(bare, seen), cea.record["prompt_move"]))
+    assert moves[0][0] > 0.05
+    assert moves[0][1] > 0.05
+    assert moves[1][0] < 0.02
+    assert moves[1][1] < 1e-6
+
+
+def test_the_prompt_s_move_is_between_two_equations_9():
+    e, text = pool()
+    prompt = text + torch.tensor([3.0, 0, -1])
+    cea = Augmentation(prompt, plain_text=text, seed=0)
+    cea.fit(e, CHOSEN)
+    bridge = fit_bridge("ridge", text, e, ridge=0.1, generator=seeded(0))
+    ends = []
+    for t in (rescale(bridge(prompt), e)[CHOSEN], rescale(bridge(text), e)[CHOSEN]):
+        alpha = [5 * a for a in oracles.equation_8(e[CHOSEN], t)]
+        ends.append(oracles.equation_9(e[CHOSEN], t, alpha, 0.2))
+    expected = float(((ends[0] - ends[1]).norm(dim=1) / e[CHOSEN].norm(dim=1)).mean())
+    assert cea.record["prompt_move"] == pytest.approx(expected, rel=1e-5)
+    plain = Augmentation(text, seed=0)
+    plain.fit(e, CHOSEN)
+    assert "prompt_move" not in plain.record

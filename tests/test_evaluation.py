@@ -3,10 +3,12 @@
 import oracles
 import pytest
 import torch
+from sklearn.linear_model import Ridge
 from small import make_pvm, seeded
+from torch.nn.functional import cross_entropy, one_hot
 
 from vecaf_lib.data.images import ImageSet
-from vecaf_lib.evaluation import embed_pool, linear_probe_losses
+from vecaf_lib.evaluation import embed_pool, linear_probe_losses, ridge_probe
 
 
 def images_of(size):
@@ -47,3 +49,52 @@ def test_equal_embeddings_and_absent_classes_give_finite_losses(classes):
     losses = linear_probe_losses(torch.ones(10, 4), labels, classes=classes)
     assert torch.isfinite(losses).all()
     assert (losses >= 0).all()
+
+
+@pytest.mark.parametrize(("n", "d", "classes"), [(40, 5, 3), (20, 50, 6), (30, 20, 3)])
+@pytest.mark.parametrize("ridge", [1e-2, 1.0])
+def test_a_ridge_probe_is_scikit_learns_times_the_best_scale(n, d, classes, ridge):
+    e, labels = pool(n, d, classes)
+    e += 2 * torch.randn(n, d, generator=seeded(5))  # so that classes overlap
+    weight, bias = ridge_probe(e, labels, classes=classes, ridges=[ridge])
+    penalty = ridge * float((e - e.mean(0)).double().square().sum() / d)
+    targets = one_hot(labels, classes).double().numpy()
+
+    def fit(rows):
+        return Ridge(alpha=penalty).fit(e[rows].double().numpy(), targets[rows])
+
+    whole = fit([*range(n)])
+    coefficients = torch.from_numpy(whole.coef_).float()
+    scale = float(weight.norm() / coefficients.norm())
+    torch.testing.assert_close(weight, scale * coefficients, rtol=1e-4, atol=1e-5)
+    intercept = torch.from_numpy(whole.intercept_).float()
+    torch.testing.assert_close(bias, scale * intercept, rtol=1e-4, atol=1e-5)
+    left_out = torch.stack(
+        [
+            torch.from_numpy(fit([j for j in range(n) if j != i]).predict(e[i : i + 1].double()))[0]
+            for i in range(n)
+        ]
+    )
+    loss = {
+        factor: float(cross_entropy(factor * scale * left_out, labels)) for factor in (0.8, 1, 1.25)
+    }
+    assert min(loss, key=loss.get) == 1
+
+
+@pytest.mark.parametrize("n", [1, 2, 10])
+def test_a_probe_of_too_little_is_finite(n):
+    for e in (torch.ones(n, 4), torch.randn(n, 4, generator=seeded(0))):
+        for part in ridge_probe(e, torch.arange(n) % 2, classes=5):
+            assert torch.isfinite(part).all()
+
+
+def test_a_probe_chooses_the_penalty_of_the_least_leave_one_out_loss():
+    e, labels = pool(60, 40, 3)
+    e += 2 * torch.randn(60, 40, generator=seeded(5))
+    unseen, truth = (part[60:] for part in pool(600, 40, 3))
+    unseen += 2 * torch.randn(540, 40, generator=seeded(6))
+    probes = [ridge_probe(e, labels, classes=3, ridges=ridges) for ridges in ([1e-4], [1.0])]
+    loss = [float(cross_entropy(unseen @ weight.T + bias, truth)) for weight, bias in probes]
+    assert loss[1] < loss[0]
+    chosen = ridge_probe(e, labels, classes=3, ridges=[1e-4, 1.0])
+    assert all(torch.equal(one, other) for one, other in zip(chosen, probes[1], strict=True))

@@ -20,7 +20,7 @@ LAYERS = [
     {"devices", "ensemble"},
     {"models"},
     {"captions", "large_pool", "cea"},
-    {"evaluation", "training"},
+    {"evaluation", "loss_prediction", "training"},
     {"selection"},
     {"observation", "loop", "cost"},
     {"stylise"},

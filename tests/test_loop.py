@@ -152,12 +152,14 @@ def test_selection_is_fresh_in_every_loop_or_made_once() -> None:
     assert once == [several[0]] * 3  # the set of the first loop, of the same stream
 
 
-def test_accumulating_keeps_what_was_chosen() -> None:
-    fresh, kept = chosen(run()), chosen(run(accumulate=True))
-    assert kept[0] == fresh[0]
-    assert set(kept[1]) == set(fresh[0]) | set(fresh[1])
-    assert set(kept[2]) == set(fresh[0]) | set(fresh[1]) | set(fresh[2])
-    assert all(len(set(names)) == len(names) for names in kept)
+def test_sets_that_are_kept_grow_and_no_sample_is_chosen_twice() -> None:
+    result = run(sets="kept")
+    first, second, third = map(set, chosen(result))
+    assert first == set(chosen(run())[0])
+    assert first < second < third
+    assert [(loop["fresh"], loop["trained_on"]) for loop in result["loops"]] == [
+        (BUDGET, BUDGET * (loop + 1)) for loop in range(3)
+    ]
 
 
 @pytest.fixture
@@ -351,8 +353,9 @@ def test_a_network_that_training_has_killed_leaves_a_record_without_nan() -> Non
     data = make_images(POOL, "train")
     dead = Observation(torch.zeros(POOL, 4), torch.full((POOL,), torch.nan), "classifier")
     cea = Augmentation(torch.ones(POOL, 3), seed=0, bridge="random")
-    cea.fit(torch.zeros(POOL, 4), torch.arange(BUDGET))
-    record = describe(1, dead, data, torch.arange(BUDGET), {"objective": torch.inf, "n": 3}, cea)
+    chosen = torch.arange(BUDGET)
+    cea.fit(torch.zeros(POOL, 4), chosen)
+    record = describe(1, dead, data, chosen, chosen, {"objective": torch.inf, "n": 3}, cea)
     json.dumps(record, allow_nan=False)
     assert record["mean_pool_loss"] is record["mean_chosen_loss"] is None
     assert record["cea"]["relative_move"] is None

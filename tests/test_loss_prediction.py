@@ -12,9 +12,11 @@ from torch import Tensor
 from vecaf_lib.data.images import ImageSet
 from vecaf_lib.errors import BadInput
 from vecaf_lib.evaluation import embed_pool, predicted_losses
+from vecaf_lib.loss_prediction import LossPredictor
 from vecaf_lib.models.vision import feature_widths, features
 from vecaf_lib.objective import MULTI_CLASS
-from vecaf_lib.training import Finetuner, LossPredictor, Recipe
+from vecaf_lib.options import checked, schema_of
+from vecaf_lib.training import Finetuner, Recipe
 
 CLASSES = ("a", "b", "c")
 MODELS = pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
@@ -99,9 +101,23 @@ def test_four_depths_are_averaged_mapped_to_128_and_joined(name: str) -> None:
     torch.testing.assert_close(predictor(maps), expected)
 
 
-def test_more_depths_than_the_model_has_are_refused() -> None:
-    with pytest.raises(BadInput, match="but 40 are asked"):
-        make_predictor(depths=40)
+@pytest.mark.parametrize(
+    ("option", "wrong"),
+    [("detach_after", -0.1), ("detach_after", 1.1), ("weight", -1), ("margin", -1), ("depths", 0)],
+)
+def test_its_options_are_settings_and_a_value_out_of_range_is_refused(
+    option: str, wrong: float
+) -> None:
+    schema = schema_of(LossPredictor, {"pvm", "generator", "ranking"}, "loss_predictor")
+    defaults = {"depths": 4, "margin": 1.0, "weight": 1.0, "detach_after": 0.0}
+    assert checked(schema, {}, "loss_predictor") == defaults
+    with pytest.raises(BadInput, match=rf"^loss_predictor\.{option} is {wrong}; it should be"):
+        checked(schema, {option: wrong}, "loss_predictor")
+
+
+def test_no_more_depths_than_the_model_has() -> None:
+    predictor = make_predictor(depths=40)
+    assert predictor.depths == len(predictor.reduce) == 5
 
 
 def make_set(size: int, seed: int = 0) -> ImageSet:
@@ -112,9 +128,11 @@ def make_set(size: int, seed: int = 0) -> ImageSet:
     return ImageSet(images, labels, tuple(str(i) for i in range(size)), CLASSES)
 
 
-def finetuner(steps: int, name: str = "test_resnet", **options: Any) -> Finetuner:
+def finetuner(
+    steps: int, name: str = "test_resnet", *, clip_norm: float | None = None, **options: Any
+) -> Finetuner:
     pvm = make_pvm(name)
-    recipe = Recipe(steps=steps, batch_size=16, learning_rate=0.02, evaluate_every=1000)
+    recipe = Recipe(steps, batch_size=16, learning_rate=0.02, clip_norm=clip_norm)
     predictor = None if options.get("none") else LossPredictor(pvm, seeded(1), **options)
     return Finetuner(pvm, recipe, loops=1, seed=0, loss_predictor=predictor)
 
@@ -159,17 +177,32 @@ def test_its_gradient_stops_reaching_the_model_after_a_share_of_the_steps(
 
 
 @MODELS
-def test_the_model_is_moved_by_it_only_as_long_as_gradients_flow(name: str) -> None:
-    ends = {}
+@pytest.mark.parametrize("clip_norm", [None, 0.1])
+def test_detached_it_leaves_the_gradient_of_the_model_as_it_is_without_it(
+    name: str, clip_norm: float | None
+) -> None:
+    """Clipping too: were it joint, the predictor's gradient would shrink the model's."""
+    gradients = {}
     for key, options in {
         "alone": {"none": True},
-        "cut": {"detach_after": 0.0},
-        "beside": {"detach_after": 1.0},
-        "heavy": {"detach_after": 1.0, "weight": 5.0},
+        "detached": {"weight": 5.0},
+        "attached": {"weight": 5.0, "detach_after": 1.0},
     }.items():
-        tuner = finetuner(3, name, **options)
+        tuner = finetuner(1, name, clip_norm=clip_norm, **options)
         tuner.finetune(make_set(20), make_set(2), loop=0)
-        ends[key] = weights(tuner.pvm)
-    torch.testing.assert_close(ends["cut"], ends["alone"], rtol=0, atol=1e-6)
-    moved = [(ends[key] - ends["alone"]).norm() for key in ("beside", "heavy")]
+        parts = [p.grad.flatten() for p in tuner.pvm.parameters() if p.grad is not None]
+        gradients[key] = torch.cat(parts)
+    alone = gradients["alone"]
+    torch.testing.assert_close(gradients["detached"], alone, rtol=1e-4, atol=1e-6)
+    assert (gradients["attached"] - alone).norm() > 0.1 * alone.norm()
+
+
+@MODELS
+def test_the_model_is_moved_by_it_the_more_the_larger_its_weight(name: str) -> None:
+    ends = []
+    for weight in (0.0, 1.0, 5.0):
+        tuner = finetuner(3, name, detach_after=1.0, weight=weight)
+        tuner.finetune(make_set(20), make_set(2), loop=0)
+        ends.append(weights(tuner.pvm))
+    moved = [(end - ends[0]).norm() for end in ends[1:]]
     assert 1e-3 < moved[0] < moved[1]

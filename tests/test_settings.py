@@ -18,6 +18,7 @@ PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
 SMOKE = yaml.safe_load((ROOT / "profiles" / "smoke.yaml").read_text())
 TABLE = {"methods": ["full"], "ratios": [5]}
 STEPS = SMOKE["training"]["steps"]
+MOVED = {"trainable": "head", "shift": 2}
 
 Faults = Callable[[dict[str, Any]], list[str]]
 
@@ -44,7 +45,7 @@ def test_every_profile_is_valid_and_named_as_its_file(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("profile", "count"), [("smoke", 66), ("caltech101-cpu", 234), ("cifar10-cpu", 260)]
+    ("profile", "count"), [("smoke", 106), ("caltech101-look", 36), ("paper-cifar10", 291)]
 )
 def test_tables_and_figures_ask_for_these_runs(profile: str, count: int) -> None:
     content = settings.read(ROOT / "profiles" / f"{profile}.yaml")
@@ -120,6 +121,17 @@ def test_an_unknown_setting_and_the_nearest(faults: Faults, where: str, nearest:
         ("methods.vecaf.options.shrinkage", 2, ["methods.vecaf.options: shrinkage is 2", "1"]),
         ("training.learning_rate", float("nan"), ["training.learning_rate is nan", "finite"]),
         ("training.steps", 60.5, ["training.steps is 60.5", "integer"]),
+        (
+            "training.trainable",
+            "last_block",
+            ["training.trainable is 'last_block'", "'last_blocks'"],
+        ),
+        ("training.head_start", "prob", ["training.head_start is 'prob'", "'probe'"]),
+        ("training", SMOKE["training"] | MOVED, ["training: shift is 2", "'head'", "a cache"]),
+        ("training.blocks", 0, ["training.blocks is 0", "equal to 1"]),
+        ("training.crop_scale", 0, ["training.crop_scale is 0", "greater than 0"]),
+        ("training.drop_path", 1, ["training.drop_path is 1", "less than 1"]),
+        ("training.repeated_augmentation", 0, ["training.repeated_augmentation is 0", "1"]),
         ("training", None, ["training is empty", "a section"]),
         ("methods.random.cea", True, ["methods.random.cea is True", "a section"]),
         # what does not fit together

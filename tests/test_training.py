@@ -11,9 +11,18 @@ from torch import Tensor
 
 from vecaf_lib.data.images import ImageSet, ResizedImages
 from vecaf_lib.errors import BadInput
-from vecaf_lib.evaluation import embed_pool
+from vecaf_lib.evaluation import embed_pool, ridge_probe
+from vecaf_lib.loss_prediction import LossPredictor
 from vecaf_lib.models.vision import PVM
-from vecaf_lib.training import Finetuner, Recipe, augmented, minibatches, move
+from vecaf_lib.training import (
+    Finetuner,
+    Recipe,
+    augmented,
+    crop,
+    crop_boxes,
+    minibatches,
+    move,
+)
 
 CLASSES = ("circle", "line", "dot")
 
@@ -138,17 +147,22 @@ def test_training_sees_augmented_embeddings_and_evaluation_plain_ones() -> None:
 
 
 def test_gradients_are_clipped() -> None:
-    def first_step(clip_norm: float | None) -> float:
+    def first_step(clip_norm: float | None, weight: float = 0.0) -> float:
         pvm = make_pvm()
-        before = torch.cat([p.detach().flatten().clone() for p in pvm.parameters()])
+        predictor = LossPredictor(pvm, seeded(0), weight=weight, detach_after=0.0)
+        trained = [*pvm.parameters(), *predictor.parameters()]
+        before = torch.cat([p.detach().flatten().clone() for p in trained])
         recipe = make_recipe(1, clip_norm=clip_norm, weight_decay=0.0, momentum=0.0)
-        Finetuner(pvm, recipe, loops=1, seed=0).finetune(make_images(4), VALIDATION, loop=0)
-        after = torch.cat([p.detach().flatten() for p in pvm.parameters()])
+        finetuner = Finetuner(pvm, recipe, loops=1, seed=0, loss_predictor=predictor)
+        finetuner.finetune(make_images(4), VALIDATION, loop=0)
+        after = torch.cat([p.detach().flatten() for p in trained])
         return float((after - before).norm())
 
-    free, clipped = first_step(None), first_step(1e-3)
-    assert clipped == pytest.approx(0.01 * 1e-3, rel=0.05)  # rate times norm
-    assert free > 10 * clipped
+    # rate times norm, of the PVM and, each by itself, of the loss predictor
+    for weight, parts in ((0.0, 1), (1e3, 2)):
+        free, clipped = first_step(None, weight), first_step(1e-3, weight)
+        assert clipped == pytest.approx(0.01 * 1e-3 * parts**0.5, rel=0.05)
+        assert free > 10 * clipped
 
 
 def losses(seed: int, make: Callable[[], PVM] = make_pvm, **others: object) -> list[float]:
@@ -184,6 +198,16 @@ def test_every_sample_once_a_pass(size: int, batch_size: int) -> None:
         assert passes[0] != passes[1]  # shuffled anew
 
 
+@pytest.mark.parametrize(("size", "copies"), [(9, 3), (10, 3), (4, 2)])
+def test_copies_in_a_pass(size: int, copies: int) -> None:
+    stream = torch.cat([*islice(minibatches(size, 2, seeded(0), copies=copies), 20 * size)])
+    for one in stream[: 20 * size].split(size):
+        distinct, counts = one.unique_consecutive(return_counts=True)
+        assert len(distinct) == len(distinct.unique()) == -(-size // copies)
+        assert counts[:-1].tolist() == [copies] * (len(counts) - 1)
+    assert stream.bincount().min() > 0  # each has its turn
+
+
 @pytest.mark.parametrize("shift", [0, 2, 3])
 def test_a_move_against_a_loop(shift: int) -> None:
     images = torch.randint(1, 256, (12, 3, 6, 5), generator=seeded(3)).to(torch.uint8)
@@ -207,7 +231,8 @@ def test_batches_come_as_ordered_and_moved_as_drawn(lazy: bool, shift: int, flip
     given = ResizedImages(images, 8) if lazy else images
     order = list(islice(minibatches(9, 4, seeded(2)), 40))
     moves, mirrored, offsets = seeded(3), 0, set()
-    batches = augmented(given, iter(order), shift=shift, flip=flip, generator=seeded(3))
+    recipe = make_recipe(shift=shift, flip=flip)
+    batches = augmented(given, iter(order), recipe, generator=seeded(3))
     for expected_at, (at, batch) in zip(order, batches, strict=True):
         assert torch.equal(at, expected_at)
         by = torch.randint(2 * shift + 1, (4, 2), generator=moves)
@@ -216,3 +241,103 @@ def test_batches_come_as_ordered_and_moved_as_drawn(lazy: bool, shift: int, flip
         mirrored, offsets = mirrored + int(mirror.sum()), offsets | set(by.flatten().tolist())
     assert offsets == set(range(2 * shift + 1))
     assert (40 < mirrored < 120) if flip else mirrored == 0
+
+
+@pytest.mark.parametrize("least", [0.08, 0.5, 1.0])
+def test_the_boxes_of_random_resized_crops(least: float) -> None:
+    boxes = crop_boxes(4000, 64, least, generator=seeded(0))
+    assert torch.equal(boxes, crop_boxes(4000, 64, least, generator=seeded(0)))
+    top, left, height, width = boxes.T
+    assert (boxes >= 0).all()
+    assert (top + height <= 64).all()
+    assert (left + width <= 64).all()
+    share, aspect = height * width / 64**2, width / height
+    assert least - 0.03 < share.min()
+    assert 0.7 < aspect.min() <= aspect.max() < 1.4
+    if least == 1:  # the whole image, as nothing else fits
+        assert (share > 0.97).all()
+    else:
+        assert share.min() < least + 0.02
+        assert share.max() > 0.9
+        # uniform but for the large ones that do not fit
+        assert share.mean() == pytest.approx((least + 1) / 2, abs=0.06)
+        assert aspect.log().mean() == pytest.approx(0, abs=0.02)
+        free = height < 64
+        place = top[free] / (64 - height[free])
+        assert place.mean() == pytest.approx(0.5, abs=0.03)
+
+
+def test_a_crop_is_the_box_at_the_size_of_the_image() -> None:
+    rows = torch.linspace(0, 255, 48).round()
+    image = rows[:, None].expand(3, 48, 48).to(torch.uint8)
+    images = torch.stack([image, image.mT])
+    whole = torch.tensor([[0, 0, 48, 48]]).repeat(2, 1)
+    assert torch.equal(crop(images, whole), images)
+    for box in ([12, 0, 24, 48], [0, 12, 48, 24]):
+        cut = crop(images, torch.tensor([box]).repeat(2, 1))
+        expected = torch.linspace(*(rows[12].item(), rows[35].item()), 48)
+        own = cut[0, 0, :, 5] if box[0] else cut[1, 0, 5]
+        assert (own - expected).abs().max() < 4
+        other = cut[1, 0, 5] if box[0] else cut[0, 0, :, 5]
+        assert (other - rows).abs().max() < 1  # along the side that is not cut
+
+
+def test_crops_are_drawn_by_the_seed_and_each_anew() -> None:
+    def batches(seed: int, **others: object) -> Tensor:
+        recipe = make_recipe(crop_scale=0.2, **others)
+        given = augmented(
+            IMAGES, iter([torch.zeros(6, dtype=torch.int64)] * 2), recipe, generator=seeded(seed)
+        )
+        return torch.stack([images for _, images in given])
+
+    IMAGES = torch.randint(0, 256, (2, 3, 32, 32), generator=seeded(1)).to(torch.uint8)
+    first = batches(0)
+    assert torch.equal(first, batches(0))
+    assert not torch.equal(first, batches(1))
+    assert len(first.flatten(0, 1).unique(dim=0)) == 12  # copies of one image
+    assert not torch.equal(first, batches(0, flip=True))
+
+
+def test_drop_path_follows_the_seed_and_changes_training() -> None:
+    def dropping() -> PVM:
+        return make_pvm("test_vit", drop_path_rate=0.5)
+
+    assert losses(0, dropping) == losses(0, dropping)
+    assert losses(0, dropping) != losses(0, lambda: make_pvm("test_vit"))
+
+
+@pytest.mark.parametrize(("name", "value"), [("shift", 1), ("crop_scale", 0.5)])
+@pytest.mark.parametrize("trainable", ["head", "last_blocks"])
+def test_images_from_a_cache_cannot_be_moved(name: str, value: float, trainable: str) -> None:
+    with pytest.raises(BadInput, match=rf"^{name} is {value}, .* trainable '{trainable}'.* cache"):
+        make_recipe(trainable=trainable, **{name: value})
+
+
+def test_a_head_start_is_the_probe_of_the_first_set() -> None:
+    data = make_images(12)
+    random, probe = (losses(0, head_start=start) for start in ("random", "probe"))
+    assert probe[0] < 0.5 * random[0]
+    finetuner = Finetuner(make_pvm(), make_recipe(2, head_start="probe"), loops=2, seed=0)
+    finetuner.finetune(data, VALIDATION, loop=0)
+    before = finetuner.pvm.classifier.weight.detach().clone()
+    finetuner._fit_classifier = pytest.fail  # type: ignore[method-assign]
+    finetuner.finetune(data, VALIDATION, loop=1)  # goes on from the first loop's
+    assert not torch.equal(before, finetuner.pvm.classifier.weight)
+
+
+def test_a_probe_fits_the_classifier_of_each_set_and_trains_nothing() -> None:
+    pvm = make_pvm()
+    before = {name: value.clone() for name, value in pvm.backbone.state_dict().items()}
+    finetuner = Finetuner(pvm, make_recipe(8), loops=2, seed=0, probe=True)
+    for loop, data in enumerate((make_images(9), make_images(12, seed=2))):
+        finetuner.finetune(data, VALIDATION, loop=loop)
+        e, _ = embed_pool(pvm, data.images)
+        weight, bias = ridge_probe(e, data.labels, classes=3)
+        assert torch.equal(pvm.classifier.weight, weight)
+        assert torch.equal(pvm.classifier.bias, bias)
+    after = pvm.backbone.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    report = finetuner.report()
+    assert (report["steps"], report["train_loss"]) == (0, [])
+    assert [point["step"] for point in report["curve"]] == [4, 8]
+    assert report["validation_accuracy"] > 60

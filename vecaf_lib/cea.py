@@ -9,7 +9,8 @@ its mean is then 1 and eta is the mean fraction of the way from e to t.
 
 **The bridge** brings t into the image space, where equation 9 subtracts it from e.
 The paper uses "text embeddings with the same dimensions as image embeddings", but the pairs that it
-reports differ (BERT-L 1024, ViT-B 768), so that the map is our decision:
+reports differ (BERT-L 1024, ViT-B 768), so that the map is our decision. A fitted one is centred: a
+sentence that all captions share (section 3.3) would cancel, so that it is fitted without it.
 
 | kind       | map                                                | needs           |
 |------------|----------------------------------------------------|-----------------|
@@ -20,7 +21,7 @@ reports differ (BERT-L 1024, ViT-B 768), so that the map is our decision:
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal
 
@@ -114,6 +115,7 @@ class Augmentation:
 
     text: Float[Tensor, "n d_text"]  # t of the whole pool, in text space
     _: KW_ONLY
+    plain_text: Float[Tensor, "n d_text"] | None = None  # of the captions without their prompt
     seed: int  # of the run; only the random bridge draws from it
     eta: NotNegative = 0.2  # step size of equation 9
     form: Form = "scaled"  # of equation 8, see the head of this file
@@ -130,17 +132,18 @@ class Augmentation:
     previous: tuple[Tensor, ...] = field(default=(), init=False)  # selection, its t and alpha
     record: dict[str, Any] = field(default_factory=dict, init=False)  # for the run file
 
-    def bring(self, e: Float[Tensor, "n d"], draw: torch.Generator) -> Float[Tensor, "n d"]:
-        """The pool's text embeddings in image space; ``draw`` is for the random bridge."""
+    def bring(self, e: Float[Tensor, "n d"], draw: torch.Generator) -> Bridge:
+        """The map of pool captions into image space; ``draw`` is for the random bridge."""
         if self.fitted is None or self.refit_bridge:
-            self.fitted = fit_bridge(self.bridge, self.text, e, ridge=self.ridge, generator=draw)
-        t = self.fitted(self.text)
-        return rescale(t, e) if self.rescale_text else t
+            source = self.text if self.plain_text is None else self.plain_text
+            self.fitted = fit_bridge(self.bridge, source, e, ridge=self.ridge, generator=draw)
+        bridge = self.fitted
+        return lambda text: rescale(bridge(text), e) if self.rescale_text else bridge(text)
 
     def pool(self, e: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """The pool's embeddings as this loop's selection sees them."""
         if self.pool_scope == "all":
-            t = self.bring(e, generator(self.seed, "bridge"))
+            t = self.bring(e, generator(self.seed, "bridge"))(self.text)
             return augment(e, t, attention(e, t, form=self.form), eta=self.eta)
         if self.pool_scope == "none" or not self.previous:
             return e
@@ -148,13 +151,22 @@ class Augmentation:
         return e.index_copy(0, selection, augment(e[selection], t, alpha, eta=self.eta))
 
     def fit(self, e: Float[Tensor, "n d"], selection: Int64[Tensor, " k"]) -> Lift | None:
-        """Lines 4 to 7 for the selected samples; returns how training augments a batch."""
-        t = self.bring(e, generator(self.seed, "bridge"))[selection]
-        e = e[selection]
+        """Lines 4 to 7 for the selected samples; returns how training augments a batch.
+
+        ``record`` gets ``relative_move``, the mean of ||e_aug - e|| / ||e||, and where captions end
+        with a prompt ``prompt_move``, the same of e_aug against that of the plain captions.
+        """
+        bridge = self.bring(e, generator(self.seed, "bridge"))
+        e, t = e[selection], bridge(self.text)[selection]
         alpha = attention(e, t, form=self.form)
+        augmented = augment(e, t, alpha, eta=self.eta)
         self.previous = (selection, t, alpha)
-        moved = relative_move(e, augment(e, t, alpha, eta=self.eta))
+        moved = relative_move(e, augmented)
         self.record = {"relative_move": moved, "form": self.form, "eta": self.eta}
+        if self.plain_text is not None:
+            plain = bridge(self.plain_text)[selection]
+            without = augment(e, plain, attention(e, plain, form=self.form), eta=self.eta)
+            self.record["prompt_move"] = relative_move(e, e + augmented - without)
         if moved < 0.01:
             warnings.warn(
                 f"CEA moves embeddings by {moved:.2%} on average (form {self.form!r}, eta "
@@ -177,15 +189,31 @@ class OfficialAugmentation(Augmentation):
     """
 
     eta: float = 1.2
+    first_loop: bool = True  # as the CIFAR scripts; the ImageNet script augments from the second on
 
     def pool(self, e: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """All of the pool, augmented."""
+        self.record = {"relative_move": 0.0, "form": "official", "eta": self.eta}
+        if not self.first_loop and not self.previous:
+            return e
         draw = generator(self.seed, "bridge")
-        t = self.bring(e, draw)
+        t = self.bring(e, draw)(self.text)
         noise = torch.randn(e.shape, generator=draw).to(e)
         seen = augment(e, t, e.new_ones(len(e)), eta=self.eta) + 0.001 * noise
-        self.record = {"relative_move": relative_move(e, seen), "form": "official", "eta": self.eta}
+        self.record["relative_move"] = relative_move(e, seen)
         return seen
 
     def fit(self, e: Float[Tensor, "n d"], selection: Int64[Tensor, " k"]) -> None:
-        """Nothing: the classifier is finetuned on plain images."""
+        """Note that a loop has passed: the classifier is finetuned on plain images."""
+        self.previous = (selection,)
+
+
+OFFICIAL = {"bridge", "ridge", "first_loop"}  # all that mode ``official`` leaves open
+
+
+def augmentation(settings: Mapping[str, Any], **inputs: Any) -> Augmentation:
+    """CEA as a method's section ``cea`` has it; ``inputs``: text, plain_text and seed."""
+    official = settings["mode"] == "official"
+    names = OFFICIAL if official else settings.keys() - {"mode", "first_loop"}
+    kind = OfficialAugmentation if official else Augmentation
+    return kind(**inputs, **{name: settings[name] for name in names})

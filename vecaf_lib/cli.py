@@ -37,13 +37,8 @@ def parser() -> ArgumentParser:
     add("--replace", action="store_true", help="delete what the value output names, first")
     add = command("site", "notebooks:build_site", "build HTML pages of the executed notebooks")
     add("output")
-    add = command(
-        "profile",
-        "settings:switch",
-        "make a profile the active one",
-        profiles=Path("profiles"),
-        params=Path("params.yaml"),
-    )
+    places = {"profiles": Path("profiles"), "params": Path("params.yaml")}
+    add = command("profile", "settings:switch", "make a profile the active one", **places)
     add("name", metavar="profile")
     add("--force", action="store_true", help="overwrite an edited params.yaml")
     add = command("check", "needs:report", "is all at hand that a profile needs")

@@ -8,7 +8,7 @@ import math
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,19 +16,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from vecaf_lib.captions import is_file, make, read_captions
-from vecaf_lib.cea import Augmentation, OfficialAugmentation
+from vecaf_lib.cea import augmentation
 from vecaf_lib.data.images import ImageSet
 from vecaf_lib.data.load import load
 from vecaf_lib.devices import use_device
 from vecaf_lib.evaluation import embed_pool
 from vecaf_lib.models.text import encode
-from vecaf_lib.models.vision import PVM, load_backbone
+from vecaf_lib.models.trunk import StoredStates, freeze
+from vecaf_lib.models.vision import load_pvm
+from vecaf_lib.objective import MULTI_CLASS
 from vecaf_lib.observation import make_pool, observe
 from vecaf_lib.seeding import generator
 from vecaf_lib.selection import load as load_method
@@ -57,11 +59,13 @@ def measure_run(
     text_embeddings: Path,
     image_embeddings: Path,
     captions_file: Path,
+    states: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Measure the parts of a multi-run of ``method``, each once, and how often a run does them.
 
     Selection is the method's own on the real pool, of which ``ratio`` percent are selected in each
-    loop; images and captions are a sample. ``image_embeddings`` are from the pretrained model.
+    loop; images and captions are a sample. ``image_embeddings`` are from the pretrained model,
+    ``states`` files of a frozen trunk's, where there is one.
 
     Returns:
         JSON-able: ``parts`` (part -> gflops, seconds, times; ``times`` 0 if the run lacks it, null
@@ -73,21 +77,18 @@ def measure_run(
     with warnings.catch_warnings(action="ignore"):  # the run itself warns
         pool = load(split="train", data=data, **dataset)
         budget = budget_of(ratio, len(pool))
-        pvm = PVM(
-            load_backbone(**vision, image_size=dataset["image_size"]),
-            len(pool.class_names),
-            generator=generator(0, "initialisation"),
-            precision=compute["precision"],
-            evaluation_precision=compute["evaluation_precision"],
-        )
-        make_predictor = getattr(module, "LOSS_PREDICTOR", lambda *_: None)
-        predictor = make_predictor(pvm, generator(0, "companion"))
+        pvm = load_pvm(vision, len(pool.class_names), dataset, compute, seed=0)
+        freeze(pvm, training["trainable"], training["blocks"])
+        if states:
+            pool = replace(pool, states=StoredStates(states, len(pool)))
+        make_predictor = getattr(module, "LOSS_PREDICTOR", lambda *_, **__: None)
+        predictor = make_predictor(pvm, generator(0, "companion"), **method["loss_predictor"] or {})
         recipe = replace(Recipe(**training), steps=2 * STEPS, evaluate_every=2 * STEPS)
         tuner = Finetuner(pvm, recipe, loops=2, seed=0, loss_predictor=predictor)
 
         # as after a loop: with losses of a classifier, and labels of one set
         e = torch.from_numpy(np.load(image_embeddings, mmap_mode="c"))
-        seen = observe(tuner, pool, module.NEEDS, embeddings=e)
+        seen = observe(tuner, pool, module.NEEDS, MULTI_CLASS, embeddings=e)
         labelled = torch.randperm(len(pool), generator=generator(0, "labelled"))[:budget].sort()[0]
         visible = make_pool(tuner.pvm, pool, module.NEEDS, seen, labelled)
         select = partial(module.select, visible, budget, **method["options"])
@@ -147,18 +148,15 @@ def _captioning(
 
 def _augment(cea: Mapping[str, Any], text: Tensor, e: Tensor, chosen: Tensor) -> Any:
     """Equations 8 and 9 for one loop, the bridge fitted anew."""
-    official = cea["mode"] == "official"
-    names = {"bridge", "ridge"} if official else cea.keys() - {"mode"}
-    kind = OfficialAugmentation if official else Augmentation
-    augmentation = kind(text, seed=0, **{name: cea[name] for name in names})
-    augmentation.pool(e)
-    return augmentation.fit(e, chosen)
+    augmenting = augmentation(cea, text=text, seed=0)
+    augmenting.pool(e)
+    return augmenting.fit(e, chosen)
 
 
-def _sample(pool: ImageSet, at_most: int) -> UInt8[Tensor, "b 3 h w"]:
-    """Images of the pool, evenly spaced over its order, decoded."""
+def _sample(pool: ImageSet, at_most: int) -> Shaped[Tensor, "b *_"]:
+    """Images of the pool, or their stored states, evenly spaced over its order, decoded."""
     number = min(at_most, len(pool))
-    return pool.images[torch.arange(number) * len(pool) // number]
+    return pool.inputs[torch.arange(number) * len(pool) // number]
 
 
 def count(part: Callable[[], Any], pieces: int = 1) -> tuple[Cost, Any]:

@@ -15,7 +15,7 @@ from accelerate.utils import gather
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vecaf_lib.data.images import LazyImages, ahead
+from vecaf_lib.data.images import Images, LazyImages, ahead
 from vecaf_lib.errors import BadInput
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -44,9 +44,7 @@ def state() -> PartialState:
     return PartialState(cpu=os.environ.get(_ON_CPU) == "true" or not torch.cuda.is_available())
 
 
-def own_batches(
-    images: UInt8[Tensor, "n 3 h w"] | LazyImages, batch_size: int
-) -> Iterator[UInt8[Tensor, "b 3 h w"]]:
+def own_batches(images: Images, batch_size: int) -> Iterator[UInt8[Tensor, "b 3 h w"]]:
     """The batches of this process, in order; lazy images are decoded ahead."""
     rank, size = rank_and_size()
     starts = range(rank * batch_size, len(images), size * batch_size)

@@ -12,6 +12,7 @@ from vecaf_lib import evaluation
 from vecaf_lib.cea import Augmentation
 from vecaf_lib.data.images import ImageSet
 from vecaf_lib.evaluation import FirstLosses
+from vecaf_lib.objective import Objective
 from vecaf_lib.selection.pool import Pool
 from vecaf_lib.training import Finetuner
 
@@ -30,6 +31,7 @@ def observe(
     finetuner: Finetuner,
     train: ImageSet,
     needs: frozenset[str],
+    objective: Objective,
     *,
     first_losses: FirstLosses | None = None,
     embeddings: Float[Tensor, "n d"] | None = None,
@@ -43,11 +45,11 @@ def observe(
     """
     pvm, loss_predictor, predicted = finetuner.pvm, finetuner.loss_predictor, None
     if "predicted_losses" in needs and loss_predictor is not None and first_losses is None:
-        predicted = evaluation.predicted_losses(pvm, loss_predictor, train.images)
+        predicted = evaluation.predicted_losses(pvm, loss_predictor, train.inputs)
     if not needs & {"embeddings", "losses"}:
         return Observation(predicted_losses=predicted)
     if embeddings is None:
-        embeddings, scores = evaluation.embed_pool(pvm, train.images)
+        embeddings, scores = evaluation.embed_pool(pvm, train.inputs)
     else:
         scores = evaluation.classify(pvm, embeddings)
     if "losses" not in needs:
@@ -55,10 +57,10 @@ def observe(
     if first_losses == "uniform":
         losses = ones(len(train))
     elif first_losses == "linear_probe":
-        labels, classes = finetuner.objective.classes(train.labels, len(train.class_names))
+        labels, classes = objective.classes(train.labels, len(train.class_names))
         losses = evaluation.linear_probe_losses(embeddings, labels, classes=classes)
     else:
-        losses = finetuner.objective.losses(scores, train.labels)
+        losses = objective.losses(scores, train.labels)
     return Observation(embeddings, losses, first_losses or "classifier", predicted)
 
 
@@ -68,9 +70,10 @@ def make_pool(
     needs: frozenset[str],
     observation: Observation,
     labelled: Int64[Tensor, " k"],
+    excluded: Int64[Tensor, " x"] | None = None,
     cea: Augmentation | None = None,
 ) -> Pool:
-    """What a method is given of the pool: the fields that ``needs`` names, no others."""
+    """What a method is given of the pool: ``excluded`` and the fields that ``needs`` names."""
     e = observation.embeddings
     fields: dict[str, Any] = {
         "embeddings": cea.pool(e) if cea and e is not None else e,
@@ -82,27 +85,34 @@ def make_pool(
         "all_labels": train.labels,
         "classifier": deepcopy(getattr(pvm, "module", pvm).classifier).cpu().requires_grad_(False),
     }
-    return Pool(len(train), **{name: value for name, value in fields.items() if name in needs})
+    needed = {name: value for name, value in fields.items() if name in needs}
+    return Pool(len(train), excluded=excluded, **needed)
 
 
 def describe(
     loop: int,
     observation: Observation,
     train: ImageSet,
-    selection: Int64[Tensor, " k"],
+    fresh: Int64[Tensor, " k"],
+    selection: Int64[Tensor, " s"],
     diagnostics: dict[str, Any],
     cea: Augmentation | None,
 ) -> dict[str, Any]:
-    """The record of one loop for the run file: None for NaN, infinity and ids of a whole pool."""
+    """The record of one loop for the run file: None for NaN, infinity and ids of a whole pool.
+
+    ``fresh`` is the last set that was chosen, ``selection`` what the loop was finetuned on.
+    """
     whole = len(selection) == len(train)
     losses = None if observation.losses_from == "uniform" else observation.losses
     record = {
         "loop": loop + 1,
         "chosen": None if whole else [train.ids[i] for i in selection.tolist()],
         "labels_chosen": None if whole else train.labels[selection].tolist(),
+        "fresh": len(fresh),
+        "trained_on": len(selection),
         "losses_from": observation.losses_from,
         "mean_pool_loss": None if losses is None else float(losses.mean()),
-        "mean_chosen_loss": None if losses is None else float(losses[selection].mean()),
+        "mean_chosen_loss": None if losses is None else float(losses[fresh].mean()),
         "selection": diagnostics,
         "cea": None if cea is None else cea.record,
     }

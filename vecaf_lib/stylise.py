@@ -15,15 +15,18 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, grid_sample, interpolate, normalize, pad
 
-from vecaf_lib.data.images import ImageSet, LazyImages
+from vecaf_lib.data.images import Images, ImageSet, LazyImages
 from vecaf_lib.models.clip import Clip, checkpoint
-from vecaf_lib.models.vision import PVM, depths
+from vecaf_lib.models.vision import PVM, features
 from vecaf_lib.models.weights import locate
 from vecaf_lib.seeding import generator as stream
 from vecaf_lib.training import minibatches
 
 CORNERS = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])  # (x, y)
 THEIRS = {"patch": 9000.0, "direction": 500.0, "content": 150.0, "smoothness": 2e-3}  # weights
+STRIDE = 8  # of StyleNet: three halvings
+Content = Callable[[Tensor], list[Tensor]]
+DARKEST = 1e-3  # pixels are kept this far from 0 and 1, where the logit is infinite
 
 
 def directional(
@@ -102,10 +105,6 @@ def homography(
     return pad(solved.squeeze(2), (0, 1), value=1.0).view(-1, 3, 3)
 
 
-STRIDE = 8  # three halvings
-DARKEST = 1e-3  # pixels are kept this far from 0 and 1, where the logit is infinite
-
-
 class StyleNet(nn.Module):
     """Image in 0..1 to image in 0..1 of the same size; each image on its own.
 
@@ -153,7 +152,7 @@ def _block(inside: int, outside: int, stride: int = 1) -> nn.Sequential:
 class StylisedImages(LazyImages):
     """Images through a ``StyleNet``, one at a time: the last bits depend on the batch's size."""
 
-    def __init__(self, source: UInt8[Tensor, "n 3 h w"] | LazyImages, net: StyleNet) -> None:
+    def __init__(self, source: Images, net: StyleNet) -> None:
         super().__init__(len(source), *source.shape[2:])
         self._source, self._net = source, net
 
@@ -165,9 +164,6 @@ class StylisedImages(LazyImages):
             styled = self._net(image.to(self._net.leave.weight.device).float() / 255)
             images[place] = (255 * styled[0]).round().to(torch.uint8).cpu()
         return images
-
-
-Content = Callable[[Tensor], list[Tensor]]
 
 
 def text_direction(clip: Clip, prompt: str) -> Float[Tensor, " d"]:
@@ -185,17 +181,14 @@ def pvm_content(pvm: PVM) -> Content:
     """Two feature maps of images in 0..1, see ``depths``; theirs are VGG-19's (4_2 and 5_2)."""
 
     def content(images: Tensor) -> list[Tensor]:
-        backbone = pvm.eval().backbone
-        pixels = (255 * images.to(pvm.mean) - pvm.mean) / pvm.std
-        with pvm.autocast():
-            _, maps = backbone.forward_intermediates(pixels, indices=depths(backbone, 2))
-        return [part.float().to(images.device) for part in maps]
+        maps, _ = features(pvm.eval(), (255 * images.to(pvm.mean) - pvm.mean) / pvm.std, 2)
+        return [part.to(images.device) for part in maps]
 
     return content
 
 
 def fit_stylist(
-    images: UInt8[Tensor, "n 3 h w"] | LazyImages,
+    images: Images,
     prompt: str,
     clip: Clip,
     content: Content,
@@ -212,16 +205,14 @@ def fit_stylist(
 
     Args:
         content: images in 0..1 to feature maps, which are to stay.
-        steps: of Adam; theirs is 200 an image, here all images share them.
+        steps: of Adam, which all images share.
         batch_size: images a step, drawn without replacement until all were seen.
         crops: patches an image.
-        weights: of the four losses.
         generator: draws the network, the batches and the crops.
     """
     direction = text_direction(clip, prompt)
     net = StyleNet(generator, width).to(clip.device)
-    parameters = list(net.parameters())
-    adam = torch.optim.Adam(parameters, lr=learning_rate)
+    adam = torch.optim.Adam(net.parameters(), lr=learning_rate)
     batches = minibatches(len(images), batch_size, generator)
     for _ in range(steps):
         source = images[next(batches)].to(clip.device).float() / 255  # (b, 3, h, w)
@@ -240,7 +231,7 @@ def fit_stylist(
                 + weights["smoothness"] * total_variation(styled)
             )
         adam.zero_grad()
-        loss.backward(inputs=parameters)  # no .grad of the PVM or of CLIP is touched
+        loss.backward(inputs=list(net.parameters()))  # the PVM and CLIP get no .grad
         adam.step()
     return net.eval().requires_grad_(False)
 
@@ -267,4 +258,4 @@ def stylised(
     clip, draw = Clip(model, place, pvm.mean.device), stream(seed, "stylise")
     net = fit_stylist(train.images, prompt, clip, pvm_content(pvm), generator=draw, **options)
     images, ids = StylisedImages(train.images, net), [f"{name}+stylised" for name in train.ids]
-    return replace(train, images=images, ids=tuple(ids))
+    return replace(train, images=images, ids=tuple(ids), states=None)

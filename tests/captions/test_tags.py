@@ -25,6 +25,7 @@ from vecaf_lib.captions.tags import (
     with_article,
 )
 from vecaf_lib.errors import BadInput
+from vecaf_lib.models import weights
 
 # isort: split
 import timm  # after vecaf_lib, which makes torchvision importable
@@ -122,12 +123,10 @@ def test_what_is_at_hand(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadInput, match=r"^captions\.options\.weights: no package carries"):
         locate("tags", {"model": "test_vit"})
     fetched: list[str] = []
-    monkeypatch.setattr(
-        "vecaf_lib.captions.tags.download", lambda name: fetched.append(name) or tiny
-    )
+    monkeypatch.setattr(weights, "fetch", lambda what: fetched.append(what.repository) or tiny)
     locate("tags", {}, fetch=True)
     locate("tags", {"weights": "hub"}, fetch=True)
-    assert fetched == ["tf_efficientnet_lite0"]
+    assert fetched == ["timm/tf_efficientnet_lite0.in1k"]
 
 
 PHRASES = (

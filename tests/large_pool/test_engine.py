@@ -15,7 +15,7 @@ from vecaf_lib.large_pool.descent import Crowding, Member, Plan, reassign
 from vecaf_lib.large_pool.products import Rows
 from vecaf_lib.objective import loss_distribution
 from vecaf_lib.selection import Pool, activeft, ods
-from vecaf_lib.selection.descent import start
+from vecaf_lib.selection.descent import nearest_unused, start
 
 
 def clustered(n: int, d: int = 32, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -43,7 +43,7 @@ def gradient(e: Tensor, losses: Tensor, theta: Tensor, plan: Plan) -> tuple[floa
 @pytest.mark.parametrize("objective", ["ods", "activeft"])
 def test_value_and_gradient_are_those_of_the_exact_mode(objective: str) -> None:
     e, losses = clustered(300)
-    theta = start(e, 20, generator=torch.Generator().manual_seed(1))
+    theta = e[start(len(e), 20, generator=torch.Generator().manual_seed(1))]
     if objective == "ods":
         oracle = ods.ods_objective(e, loss_distribution(losses, 1.0), 0.07, 1.0)
     else:
@@ -95,7 +95,7 @@ def test_the_engine_reaches_the_objective_of_300_exact_steps(objective: Any, pro
 
 def test_draws_estimate_the_pull_without_bias() -> None:
     e, losses = clustered(500)
-    theta = start(e, 10, generator=torch.Generator().manual_seed(1))
+    theta = e[start(len(e), 10, generator=torch.Generator().manual_seed(1))]
     p = loss_distribution(losses, 1.0)
     plan = Plan(draws=50, product="float32")
     everything = reassigned(e, p, theta, Plan(product="float32"), torch.Generator())
@@ -145,6 +145,24 @@ def test_a_gpu_chooses_as_the_cpu_does(product: str) -> None:
         found[device] = {*select(e, 45, losses, **options).tolist()}
     assert len(found["cuda"]) == 45
     assert len(found["cpu"] & found["cuda"]) >= 40  # sums have another order there
+
+
+@pytest.mark.parametrize("product", ["float32", "int8"])
+def test_excluded_rows_pull_but_are_not_chosen(product: str) -> None:
+    e, losses = clustered(500)
+    free, options = dict[str, Any](), {"product": product, "iterations": 20}
+    first = select(e, 60, losses, record=free, **options)
+    record: dict[str, Any] = {}
+    second = select(e, 60, losses, excluded=torch.from_numpy(first), record=record, **options)
+    np.testing.assert_array_equal(record["centroids"], free["centroids"])
+    assert not set(first.tolist()) & set(second.tolist())
+    rest = np.setdiff1d(np.arange(500), first)
+    theta = torch.from_numpy(free["centroids"])
+    np.testing.assert_array_equal(second, rest[nearest_unused(e[rest], theta)])
+    fitted = CentroidSelector(60, iterations=20).fit(e.numpy(), losses=losses, excluded=first)
+    assert not set(first.tolist()) & set(fitted.selected_indices_.tolist())
+    with pytest.raises(BadInput, match="use 1 to 440, the rows that may be chosen"):
+        select(e, 441, excluded=first)
 
 
 def test_it_stops_when_the_objective_does() -> None:

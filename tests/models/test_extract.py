@@ -171,7 +171,7 @@ def test_embeddings_that_are_no_numbers(tmp_path: Path) -> None:
     broken = model()
     with torch.no_grad():
         next(broken.parameters()).fill_(float("nan"))
-    with pytest.raises(BadInput, match=r"embeddings 0 to 15 are not finite"):
+    with pytest.raises(BadInput, match=r"rows 0 to 15 are not finite"):
         take(tmp_path / "e.npy", Drawn(40), broken)
 
 

@@ -15,11 +15,12 @@ import safetensors.torch
 import timm
 import torch
 from skimage.data import chelsea
+from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from vecaf_lib.errors import BadInput
-from vecaf_lib.models.vision import PVM, feature_widths, features, load_backbone, width_of
+from vecaf_lib.models.vision import PVM, feature_widths, features, load_backbone, template
 from vecaf_lib.models.weights import weights_file
 
 LITE0 = "tf_efficientnet_lite0"
@@ -248,7 +249,8 @@ def test_missing_and_surplus_tensors_are_named(tiny: nn.Module, tmp_path: Path) 
 @pytest.mark.parametrize("name", [LITE0, "test_vit", "test_resnet", "xcit_nano_12_p16_224"])
 def test_the_width_without_the_model(name: str) -> None:
     with torch.random.fork_rng():
-        assert width_of(name) == timm.create_model(name, pretrained=False).head_hidden_size
+        whole = timm.create_model(name, pretrained=False)
+        assert template(name, None).head_hidden_size == whole.head_hidden_size
 
 
 # sides of the maps of a 64 px image; modules whose output each map is
@@ -282,8 +284,44 @@ def test_each_map_is_the_output_of_its_block(name: str) -> None:
             out = out.permute(0, 3, 1, 2)
         assert torch.equal(part, out)
     assert torch.equal(embedding, pvm.embed(noise(2, 64)))
-    with pytest.raises(BadInput, match=r"vision\.name: \w+ has \d+ feature maps, but 99"):
-        features(pvm, noise(1, 64), 99)
+    every, _ = features(pvm, noise(1, 64), 99)  # all that there are
+    assert len(every) == len(backbone.feature_info)
+    backbone.feature_info = []
+    with pytest.raises(BadInput, match=r"vision\.name: \w+ has no feature maps"):
+        features(pvm, noise(1, 64))
+
+
+@pytest.mark.parametrize(
+    "name", ["test_vit", "test_efficientnet", "deit_tiny_distilled_patch16_224"]
+)
+def test_drop_path_reaches_the_blocks_and_leaves_evaluation_alone(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = {key: value for key, value in TINY[name].items() if key != "img_size"}
+    monkeypatch.setattr(timm, "create_model", partial(timm.create_model, **shape))
+    path = save(build(name).state_dict(), tmp_path)
+
+    def rates(**options: float) -> list[float]:
+        model = load_backbone(name, weights=path, image_size=64, **options)  # type: ignore[arg-type]
+        return [m.drop_prob for m in model.modules() if isinstance(m, DropPath)]
+
+    assert rates() == rates(drop_path=0.0) == []
+    assert 0.1 < max(rates(drop_path=0.2)) < 0.201
+    plain, dropping = (
+        load_backbone(name, weights=path, image_size=64, drop_path=rate).eval()
+        for rate in (0.0, 0.2)
+    )
+    pixels = torch.randn(2, 3, 64, 64, generator=seeded(0))
+    assert torch.equal(plain(pixels), dropping(pixels))
+    with torch.random.fork_rng(devices=[]):
+        assert not torch.equal(plain(pixels), dropping.train()(pixels))
+
+
+def test_a_model_without_stochastic_depth(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    path.touch()
+    with pytest.raises(BadInput, match=r"^training.drop_path: vgg11 has none"):
+        load_backbone("vgg11", weights=str(path), drop_path=0.1)
 
 
 def build(name: str, **changes: Any) -> nn.Module:

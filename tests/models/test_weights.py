@@ -20,7 +20,6 @@ from vecaf_lib.models import text, weights
 from vecaf_lib.models.vision import load_backbone
 from vecaf_lib.models.weights import (
     Checkpoint,
-    download,
     fetch,
     locate,
     weights_file,
@@ -77,7 +76,7 @@ def test_what_a_folder_needs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
 def test_the_cache_of_the_hub_serves_offline(cache: Path, file: str) -> None:
     path = keep(cache, "timm/test_vit.r160_in1k", file)
-    assert download("test_vit") == path
+    assert weights_file("test_vit", "hub", True) == path
     assert weights_file("test_vit", "hub") == path
     assert weights_identity("test_vit", "hub") == hashlib.sha256(path.read_bytes()).hexdigest()
     assert load_backbone("test_vit", weights="hub", image_size=96).pos_embed.shape == (1, 37, 64)
@@ -113,7 +112,7 @@ def test_an_empty_cache_offline_is_one_sentence(name: str) -> None:
         with pytest.raises(BadInput, match=rf"^vision\.weights: \S*{name} .* not whole in .*`make"):
             action(name, "hub")
     with pytest.raises(BadInput, match=rf"^vision\.model: \S*{name} cannot be fetched"):
-        download(name)
+        weights_file(name, "hub", True)
     for model in ("someone/bert", "a//b c"):
         with pytest.raises(BadInput, match=rf"{model} at revision v1 is not whole"):
             text.locate("bert_large", "hub", model, "v1")
@@ -168,15 +167,15 @@ def test_the_best_form_and_only_what_is_read_is_fetched(
 ) -> None:
     map = json.dumps({"weight_map": dict.fromkeys("ab", "model-00001-of-00002.safetensors")})
     hub.update(dict.fromkeys(SMALL | OTHERS | forms, map))
-    text.download("gpt2_large", "someone/gpt2", "v1")
-    text.download("hashed")  # the control has nothing to fetch
+    text.locate("gpt2_large", "hub", "someone/gpt2", "v1", True)
+    text.locate("hashed", "hub", online=True)  # the control has nothing to fetch
     assert {path.name for path in (tmp_path / "someone" / "gpt2").iterdir()} == SMALL | best
 
 
 def test_clip_comes_from_open_clips_repository(hub: dict[str, str], tmp_path: Path) -> None:
     names = ["model.safetensors", "open_clip_config.json", "open_clip_model.safetensors"]
     hub.update(dict.fromkeys(names, ""))
-    text.download("clip_vit_l")
+    text.locate("clip_vit_l", "hub", online=True)
     folder = tmp_path / "timm" / "vit_large_patch14_clip_224.openai"
     assert [path.name for path in folder.iterdir()] == ["open_clip_model.safetensors"]
 

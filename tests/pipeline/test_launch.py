@@ -25,6 +25,7 @@ from vecaf_lib.pipeline.project import views
 
 ROOT = Path(__file__).parents[2]
 DATASET = {"name": "digits", "image_size": 32, "root": None, "memory_gib": 1.0, "options": {}}
+DATASET["blind"] = False
 COMPUTE = {"workers": 1, "threads": 1, "device": "cpu", "processes": 1, "precision": "float32"}
 COMPUTE |= {"evaluation_precision": None}
 
@@ -39,10 +40,12 @@ def work(folder: Path, **changes: Any) -> dict[str, Any]:
     return {
         "dataset": DATASET,
         "vision": {"name": "tf_efficientnet_lite0", "weights": "package"},
-        "text": {"name": "hashed", "width": 16},
+        "text": {"name": "hashed", "width": 16, "weights": "package"},
         "methods": {},
+        "tables": {},
         "domains": {},
         "compute": COMPUTE,
+        "training": {"trainable": "all", "blocks": 1, "flip": False},
         "data": str(ROOT / "data"),
         "inputs": str(folder / "inputs.json"),
         "captions": str(folder / "captions.jsonl"),
@@ -59,6 +62,22 @@ def test_two_processes_write_the_bytes_of_one(tmp_path: Path) -> None:
         (name,) = [path.name for path in (tmp_path / "1").glob(f"{kind}-*.npy")]
         assert np.load(tmp_path / "1" / name).shape == shape
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+
+
+@pytest.mark.parametrize("blind", [False, True])
+def test_states_of_a_frozen_trunk_are_stored_for_all_splits(tmp_path: Path, blind: bool) -> None:
+    training = {"trainable": "last_blocks", "blocks": 1, "flip": True}
+    dataset = DATASET | {"blind": blind}
+    embed(**work(tmp_path, dataset=dataset))
+    ((path, whole),) = ((path, np.load(path)) for path in tmp_path.glob("image-*.npy"))
+    arguments = work(tmp_path, dataset=dataset, training=training)
+    embed(**arguments)
+    np.testing.assert_allclose(np.load(path), whole, rtol=1e-3, atol=1e-4)  # of states now
+    files = views(arguments).states_files
+    rows = {"train": [1000, 1000], "validation": [297], "test": [] if blind else [500]}
+    for split, counts in rows.items():
+        present = [path for path in files(tmp_path, training, split) if path.exists()]
+        assert [np.load(path).shape for path in present] == [(n, 192, 1, 1) for n in counts]
 
 
 METHOD = {"cea": {"mode": "paper"}, "vision": None, "text": None, "domain": None}

@@ -22,6 +22,7 @@ from vecaf_lib.pipeline.settings import Settings, read
 ROOT = Path(__file__).parents[2]
 PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
 GIB = 2**30
+LAST = {"trainable": "last_blocks"}
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +93,9 @@ HUB = {"captions", "vision model", "text encoder"}
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_an_empty_machine(name: str, data: Path) -> None:
-    lacking = IMAGES if name.endswith("-cpu") else IMAGES | HUB | {"processor"}
+    lacking = (
+        IMAGES if name.startswith(("caltech101-", "cifar10-")) else IMAGES | HUB | {"processor"}
+    )
     told = {what: line for what, (there, line) in found(name, data).items() if not there}
     assert told.keys() == (set() if name == "smoke" else lacking)
     cures = {"images, train": "VECAF_", "processor": "compute.device"}  # each comes with its cure
@@ -123,8 +126,15 @@ def test_a_complete_machine(name: str, data: Path, monkeypatch: pytest.MonkeyPat
         ({"vision": {"name": "tf_efficientnet_lite9"}}, "vision model", "timm has no model"),
         ({"vision": {"weights": "absent.pth"}}, "vision model", "absent.pth is not a file"),
         ({"captions": {"source": "absent.csv"}}, "captions", "absent.csv"),
+        ({"training": LAST | {"blocks": 8}}, "finetuned", "blocks is 8, but EfficientNet has 7"),
+        ({"training": LAST, "vision": {"name": "resnet18"}}, "finetuned", "not for ResNet"),
+        (
+            {"training": {"drop_path": 0.1}, "vision": {"name": "vgg11"}},
+            "finetuned",
+            "vgg11 has none",
+        ),
     ],
-    ids=["memory", "budget", "model", "weights", "captions"],
+    ids=["memory", "budget", "model", "weights", "captions", "blocks", "kind", "drop path"],
 )
 def test_each_thing_that_may_be_wrong(
     change: dict[str, dict[str, object]], what: str, sentence: str, data: Path
@@ -135,7 +145,8 @@ def test_each_thing_that_may_be_wrong(
     }
     lines = check(smoke.model_copy(update=parts), data=data)
     wrong = {name: line for name, available, line in lines if not available}
-    assert {what} <= wrong.keys() <= {what, "disk"}  # whose need is unknown without a model
+    # the need of disk is unknown without a model, and without weights in a package it is not there
+    assert {what} <= wrong.keys() <= {what, "disk", "vision model", "finetuned"}
     assert sentence in wrong[what]
 
 
@@ -171,7 +182,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch, data: Path) -> list[tuple[Any, ...]
     monkeypatch.chdir(data.parent)
     monkeypatch.setattr(needs, "settings_of", profile)
     monkeypatch.setattr(needs, "fetch_images", lambda *a: calls.append(("images", *a)))
-    for place in ("weights.download", "text.download", "captions.locate"):
+    for place in ("weights.weights_file", "text.locate", "captions.locate"):
         note = functools.partial(lambda name, *a: calls.append((name, *a)), place.split(".")[0])
         monkeypatch.setattr(f"vecaf_lib.pipeline.needs.{place}", note)
     return calls
@@ -198,7 +209,7 @@ def test_what_fails_does_not_keep_the_rest(
     def refuse(*_: Any) -> None:
         raise BadInput("no network.")
 
-    monkeypatch.setattr(needs.text, "download", refuse)
+    monkeypatch.setattr(needs.text, "locate", refuse)
     settings = profile("paper-cifar10")
     place = {"root": str(tmp_path / "absent")}  # what a profile names is not filled
     settings = settings.model_copy(update={"dataset": settings.dataset.model_copy(update=place)})
@@ -206,3 +217,12 @@ def test_what_fails_does_not_keep_the_rest(
     with pytest.raises(BadInput, match="lacks: images; text encoder"):
         fetch("paper-cifar10")
     assert [call[0] for call in fetched] == ["weights", "captions"]
+
+
+@pytest.mark.parametrize("name", ["deit_small_patch16_224", "swin_base_patch4_window7_224"])
+def test_a_model_that_has_learnt_imagenets_labels_is_refused(name: str) -> None:
+    paper = read(ROOT / "profiles" / "paper-imagenet.yaml")
+    assert needs._pretraining(paper) == "without ImageNet's labels"
+    supervised = paper.model_copy(update={"vision": paper.vision.model_copy(update={"name": name})})
+    with pytest.raises(BadInput, match=rf"{name} .* use vit_base_patch16_224\.dino"):
+        needs._pretraining(supervised)

@@ -27,6 +27,8 @@ def test_names_and_files() -> None:
     assert RUN.file == "vecaf/multi-r5-l3-s0.json.gz"
     assert Run("digits", "full", False, 0.5, 2, 7).file == "full/single-r0.5-l2-s7.json.gz"
     assert replace(RUN, target="a cat").name == "multi-r5-l3-s0-ta_cat"
+    assert replace(RUN, sets="kept").name == "multi-kept-r5-l3-s0"
+    assert replace(RUN, target="cat", reading="selection").name == "multi-r5-l3-s0-scat"
     assert Run("digits", "vecaf", True, 5.0, 3, 0) == RUN
 
 
@@ -65,6 +67,36 @@ def test_the_runs_that_tables_and_figures_ask_for() -> None:
         *(f"vecaf/multi-r5-l4-s{seed}" for seed in (0, 1)),
         "rival/multi-r5-l4-s0",
     ]
+
+
+def test_kept_sets_and_readings() -> None:
+    table = {"methods": ["vecaf", "full"], "single_run": ["vecaf"], "ratios": [5], "loops": [3]}
+    both = {"sets": ["fresh", "kept"], "readings": ["finetuning", "selection"]}
+    settings = {
+        "dataset": {"name": "digits"},
+        "seeds": [0],
+        "methods": {name: {"select": name, "repetitions": None} for name in ("vecaf", "full")},
+        "tables": {"table1": table | both, "table2": table | both | {"targets": ["cat"]}},
+        "figures": {"methods": ["full", "vecaf"], "ratio": 2, "loops": 3, "sets": ["kept"]},
+    }
+    files = [run.file.removesuffix("-l3-s0.json.gz") for run in runs_of(settings)]
+    first = ["vecaf/multi-r5", "vecaf/multi-kept-r5", "full/single-r100", "vecaf/single-r5"]
+    assert files == [
+        *first,  # without a target there is one reading
+        *(f"{name}-l3-s0-{loss}cat.json.gz" for name in first for loss in "ts"),
+        "vecaf/multi-kept-r2",
+    ]
+
+
+def test_a_file_that_names_neither_sets_nor_reading_is_of_fresh_sets(store: RunStore) -> None:
+    path = store.folder / RUN.file
+    content = {name: value for name, value in read_run(path).items() if name != "checksum"}
+    for name in ("sets", "reading"):
+        del content["run"][name]
+    write_run(path, content | {"checksum": sha256_json(content)})
+    assert store.load(RUN)["result"]["test_accuracy"] == 87.4
+    with pytest.raises(BadInput, match="missing"):
+        store.load_all([replace(RUN, sets="kept")])
 
 
 def test_what_is_saved_is_loaded(store: RunStore) -> None:

@@ -41,6 +41,7 @@ TINY = {  # real digits, the packaged model, four steps
     "figures.methods": ["vecaf"],
     "figures.ratio": 1,
     "figures.loops": 2,
+    "figures.sets": ["fresh"],
     "compute.device": "cpu",
     "compute.workers": 1,
 }
@@ -160,7 +161,7 @@ def test_the_digest_follows_what_results_depend_on(
         digest(job_of(folder, methods__vecaf__options={"tau": 0.1})),
         digest(job_of(folder, methods__vecaf__cea=None)),
         digest(job_of(folder, "activeft")),
-        digest(job, blind=True),
+        digest(job_of(folder, dataset__blind=True)),
     ]
     for content in ("images", "others"):
         (tmp_path / "inputs.json").write_text(json.dumps({"images": content}))
@@ -323,6 +324,27 @@ def test_a_styled_method_trains_on_the_styled_images_of_its_domain(
     assert names[0] == [f"{name}+stylised" for name in chosen[0]]
     assert plain["train_loss"] != styled["train_loss"]
     assert plain["domains"]["snowy"].keys() == {"1", "5", "mean"}
+
+
+def test_a_run_of_a_frozen_trunk_reads_the_stored_states(folder: Path, tmp_path: Path) -> None:
+    """With the states of one class alike it learns what no image could teach it."""
+    frozen = {"training__trainable": "head", "training__flip": True, "training__steps": 40}
+    job = dataclasses.replace(
+        job_of(folder, "random", training__learning_rate=1.0, **frozen), embeddings=tmp_path
+    )
+    sets = {split: job_of(folder).images(split) for split in ("train", "validation", "test")}
+    noise = np.random.default_rng(0)
+    for split, images in sets.items():
+        for path in job.states_files(split):
+            rows = np.eye(1280)[images.labels] + 1e-3 * noise.standard_normal((len(images), 1280))
+            np.save(path, rows.astype(np.float32))
+    shutil.copy(job.views.image_file(folder), tmp_path)
+    result = make_run(job, Run("digits", "random", True, 10.0, 1, 0))
+    assert result["test_accuracy"] == 100
+    digest = job.provenance()["digest"]
+    assert len({path.name for split in sets for path in job.states_files(split)}) == 4
+    np.save(job.states_files("train")[1], rows.astype(np.float32))
+    assert job.provenance()["digest"] != digest
 
 
 def test_each_change_of_a_view_is_a_file_of_its_own() -> None:

@@ -19,9 +19,12 @@ ODS = {"tau": 0.07, "loss_power": 1.0}
 METHODS: dict[str, dict[str, Any]] = {
     name: {"select": select, "options": options, "cea": cea, "domain": None, "domains": domains}
     | {"vision": None, "text": None, "repetitions": None}
-    | {"first_losses": "uniform", "accumulate": False}
+    | {"first_losses": "uniform", "probe": name == "probe"}
     for name, select, options, cea, domains in [
         ("random", "random", {}, None, []),
+        ("probe", "random", {}, None, []),
+        ("learnloss", "learnloss", {}, None, []),
+        ("topk_loss", "topk_loss", {}, None, []),
         ("full", "full", {}, None, ["snowy"]),
         ("activeft", "activeft", {}, None, ["snowy"]),
         ("vecaf", "ods", ODS, {"form": "scaled"}, ["snowy"]),
@@ -34,10 +37,12 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 TABLE = {"single_run": [], "ratios": [5.0], "loops": [3], "targets": [], "seeds": []}
 TABLE |= {"reference": None, "by_class": False, "optional": []}
+TABLE |= {"sets": ["fresh"], "readings": ["finetuning"]}
 SECTIONS: dict[str, Any] = {
     "profile": "small",
     "stands_for": None,
-    "dataset": {"name": "digits", "image_size": 32},
+    "dataset": {"name": "digits", "image_size": 32, "blind": False},
+    "domains": {"snowy": {"prompt": "It's a snowy day.", "corruption": "snow"}},
     "vision": {"name": "lite0"},
     "text": {"name": "minilm"},
     "training": {"steps": 12, "batch_size": 8},
@@ -60,7 +65,7 @@ SECTIONS: dict[str, Any] = {
         | {"methods": ["activeft", "vecaf"], "seeds": [7, 8], "reference": "activeft"},
     },
     "figures": {"methods": ["full", "activeft", "vecaf"], "ratio": 5.0, "loops": 3}
-    | {"loss_window": 2, "target_accuracy": [50.0, 79.0]},
+    | {"sets": ["fresh"], "loss_window": 2, "target_accuracy": [50.0, 79.0]},
 }
 COST = {
     "steps": 12,
@@ -92,7 +97,11 @@ def result_of(run: Run) -> dict[str, Any]:
         "domains": dict.fromkeys(METHODS[run.method]["domains"], severities),
         "curve": [{"step": s, "validation_accuracy": accuracy * s / 12} for s in steps],
         "train_loss": [2.0 / (1 + step) + noise for step in range(12)],
-        "loops": [{"loop": at, "chosen": [f"image-{at}"]} for at in range(1, run.loops + 1)],
+        "loops": [
+            {"loop": at, "chosen": None if run.method == "full" else [f"image-{at}"]}
+            | {"selection": {"empty_centroids": at / 100}, "cea": {"prompt_move": at / 10}}
+            for at in range(1, run.loops + 1)
+        ],
     }
 
 

@@ -7,7 +7,15 @@ import pytest
 
 from tests.results.conftest import result_of
 from vecaf_lib.errors import BadInput
-from vecaf_lib.results.verdict import CONTRADICTS, DIRECTION, NOT, NOT_RUN, REPRODUCED, SETTING
+from vecaf_lib.results.verdict import (
+    BROKEN,
+    CONTRADICTS,
+    DIRECTION,
+    NOT,
+    NOT_RUN,
+    REPRODUCED,
+    SETTING,
+)
 
 ACCURACIES = {1: 93.57, 5: 96.24}  # VeCAF's on CIFAR-10 in the paper's Table 1
 
@@ -51,8 +59,12 @@ def test_another_setting_has_directions_alone(found: pd.DataFrame) -> None:
     assert set(found.loc[found["kind"] == "setting", "verdict"]) == {SETTING}
     line = found.loc["claims/table1/vecaf/multi/cifar10/r1"]  # shown, not judged
     assert (line["our_value"] > 0, line["cells"]) == (True, "table1/vecaf/multi/r1")
+    line = found.loc["claims/table3/vecaf/snow"]  # a domain of ours is the one of its corruption
+    assert (line["our_value"] > 0, line["cells"]) == (True, "table3/vecaf/snowy/mean")
     helps = found.loc["claims/section-4.2/one-percent-beats-full-data"]
     assert helps["cells"] == "table1/vecaf/multi/r1 table1/full/single/all"
+    assert "fresh sets" in helps["distance"]
+    assert found["kept_verdict"].isna().all()  # none were run
     assert helps["verdict"] == (DIRECTION if helps["our_low"] > 0 else NOT)
     assert found.loc["claims/section-4.3/ods-helps", "verdict"] in (DIRECTION, NOT)
     assert found.loc["claims/section-4.3/more-loops-help", "verdict"] == NOT_RUN  # no five loops
@@ -129,3 +141,46 @@ def test_batches_are_compared_as_quotients(small: Any) -> None:
     assert found["cells"].split()[:2] == ["batches/activeft/50", "batches/vecaf/50"]
     found = ledger(small).loc["claims/abstract/fewer-batches"]
     assert (found["our_value"], found["our_high"]) == (3, float("inf"))
+
+
+def test_the_verdict_of_kept_sets_stands_beside(small: Any) -> None:
+    def better_when_kept(run: Any) -> dict[str, Any]:
+        result = result_of(run)
+        if run.method == "vecaf":
+            result["test_accuracy"] += 30 if run.sets == "kept" else -30
+        return result
+
+    small.sections["tables"]["table1"]["sets"] = ["fresh", "kept"]
+    small.train(better_when_kept)
+    found = ledger(small)
+    line = found.loc["claims/section-4.2/one-percent-beats-full-data"]
+    assert (line["verdict"], line["kept_verdict"]) == (NOT, DIRECTION)
+    assert line["our_high"] < 0 < line["kept_low"] < line["kept_value"]
+    assert "kept" not in line["cells"]
+    assert pd.isna(found.loc["claims/section-4.3/ods-helps", "kept_verdict"])
+    assert found.loc["claims/table1/vecaf/multi/cifar10/r1", "cells"] == "table1/vecaf/multi/r1"
+
+
+def test_table_2_is_read_as_the_papers_numbers_look(small: Any) -> None:
+    table = {"methods": ["activeft", "topk_loss", "vecaf"], "targets": ["bird"]}
+    small.sections["tables"]["table2"] |= table | {"readings": ["finetuning", "selection"]}
+    small.train()
+    found = ledger(small)
+    assert found.loc["claims/table2/vecaf/bird", "cells"] == "table2/vecaf/bird/selection"
+    cells = found.loc["claims/section-4.2/one-versus-all", "cells"].split()
+    assert set(cells) == {f"table2/{m}/bird/selection" for m in table["methods"]}
+
+
+def test_a_claim_about_broken_training_gets_no_other_verdict(small: Any) -> None:
+    def broken(run: Any) -> dict[str, Any]:
+        result = result_of(run)
+        if run.method == "activeft":  # whose first set is random's here, as everyone's
+            result["curve"][0]["validation_accuracy"] -= 20
+        return result
+
+    small.train(broken)
+    found = ledger(small)
+    line = found.loc["claims/section-4.2/one-percent-beats-full-data"]
+    assert line["verdict"] in (DIRECTION, NOT)
+    line = found.loc["claims/section-4.1/multi-run-helps"]
+    assert (line["verdict"], line["rule"]) == (BROKEN, "6: activeft")

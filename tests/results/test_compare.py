@@ -100,6 +100,18 @@ def test_a_group_is_compared_with_the_one_at_its_own_place() -> None:
     assert math.isnan(table.loc[("full", 100.0), "difference_full"])
 
 
+def test_kept_sets_are_compared_with_kept_sets_and_their_ids_say_so() -> None:
+    fresh = frame_of(a={0: 1.0, 1: 2.0}, b={0: 0.0, 1: 0.0}).assign(sets="fresh")
+    kept = frame_of(a={0: 5.0, 1: 9.0}, b={0: 4.0, 1: 6.0}).assign(sets="kept")
+    frame = pd.concat([fresh, kept])
+    table = compare(frame, ["sets", "method"], reference={"method": "b"}, cell="t/{method}")
+    table = table.set_index("cell")
+    assert table["difference"].dropna().to_dict() == {"t/a": 1.5, "t/a/kept": 2.0}
+    assert table.loc["t/a/kept", ["sets", "reference"]].tolist() == ["kept", "t/b/kept"]
+    with pytest.raises(BadInput, match="one seed"):  # the two are never pooled
+        compare(frame, ["method"])
+
+
 def test_numbers_as_they_are_printed() -> None:
     assert number(93.5671, 0.0249, 3) == "93.57 ± 0.02 (n = 3)"
     assert number(71.5) == "71.50"

@@ -8,7 +8,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from vecaf_lib.results.frame import batches_to, curves, losses, selections, severities, tidy
+from vecaf_lib.results.frame import (
+    batches_to,
+    curves,
+    first_loops,
+    losses,
+    selections,
+    severities,
+    tidy,
+)
 
 
 def contents(path: Path) -> dict[str, Any]:
@@ -50,6 +58,16 @@ def test_severities_curves_losses_selections(folder: Any) -> None:
     assert list(steps.loc[steps["file"] == runs[0].file, "loss"]) == first["train_loss"]
     chosen = selections(folder.runs, runs)
     assert len(chosen) == sum(run.loops for run in runs)
+
+
+def test_first_loops(folder: Any) -> None:
+    frame = first_loops(folder.runs, folder.runs_asked)
+    # Three evaluations in 12 steps: with four loops the first of them has no evaluation.
+    selecting = [r.file for r in folder.runs_asked if r.method != "full" and r.loops < 4]
+    assert list(frame["file"]) == selecting
+    first = contents(folder.runs / selecting[0])
+    assert frame.iloc[0]["first_set"] == ("image-1",)
+    assert frame.iloc[0]["validation_accuracy"] == first["curve"][0]["validation_accuracy"]
 
 
 def test_batches_to_a_target_count_runs_that_never_arrive() -> None:

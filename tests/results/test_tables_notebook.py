@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from IPython.display import Markdown
 
+from tests.results.conftest import result_of
 from vecaf_lib.results.compare import read_table
 from vecaf_lib.results.runs import Run, RunStore
 
@@ -95,6 +96,7 @@ def test_every_table_has_its_rows(tables: dict[str, pd.DataFrame], small: Any) -
     ]
     assert tables["decisions"]["change"].tolist() == ["as in Table 1", "tau 0.07 → 0.5"]
     assert "table5" not in tables
+    assert tables["table3"].loc["table3/vecaf/snowy/mean", "prompt_move"] == pytest.approx(0.2)
     for table in tables.values():
         assert "labels_seen" in table or not {"n", "runs"} <= set(table)
     metrics = json.loads((small.root / "out" / "metrics.json").read_text())
@@ -145,3 +147,49 @@ def test_batches(tables: dict[str, pd.DataFrame]) -> None:
     to_full = tables["batches_to_full"].set_index(["method", "ratio"])
     assert set(to_full.index.get_level_values("method")) == {"activeft", "vecaf"}
     assert len(set(to_full["target"])) == 1
+
+
+def broken(run: Run) -> dict[str, Any]:
+    """LearnLoss has random's first set and learns less from it."""
+    result = result_of(run)
+    result["curve"][0]["validation_accuracy"] -= 9 * (run.method == "learnloss")
+    return result
+
+
+def test_kept_sets_both_readings_and_broken_training(small: Any) -> None:
+    sections = small.sections
+    sections["tables"]["table1"] |= {"sets": ["fresh", "kept"]}
+    sections["tables"]["table1"]["methods"].append("learnloss")
+    sections["tables"]["table2"]["readings"] = ["finetuning", "selection"]
+    sections["figures"] |= {"sets": ["fresh", "kept"]}
+    small.train(broken)
+    small.execute(NOTEBOOK, output="out", metrics="out/metrics.json")
+    first, second, batches = (
+        read_table(small.root / "out" / f"{name}.csv").set_index("cell")
+        for name in ("table1", "table2", "batches")
+    )
+    assert list(dict.fromkeys(first["sets"])) == ["fresh", "kept"]  # two groups
+    kept = first.loc["table1/vecaf/multi/r5/kept"]
+    assert kept["runs"].split() == [run.file for run in runs("vecaf", sets="kept")]
+    assert kept["reference"] == "table1/activeft/multi/r5/kept"
+    for rival, end in (("random/multi/r5/kept", "_random"), ("full/single/all", "_full")):
+        gap = kept["mean"] - first.loc[f"table1/{rival}", "mean"]
+        assert kept[f"difference{end}"] == pytest.approx(gap, abs=2e-4)
+    assert math.isnan(kept["paper_cifar10_accuracy"])  # which are of fresh sets
+    assert kept["empty_centroids"] == pytest.approx(0.02)  # 0.01, 0.02 and 0.03 in three loops
+    assert not [cell for cell in first.index if "single" in cell and "kept" in cell]
+    metrics = json.loads((small.root / "out" / "metrics.json").read_text())["table1"]
+    assert metrics["vecaf"].keys() == {"r1", "r5", "r1/kept", "r5/kept"}
+    assert batches.loc["batches/vecaf/50/kept", "n"] == 3
+
+    wanted = runs("vecaf", target="eight", reading="selection")
+    assert second.loc["table2/vecaf/eight/selection", "runs"].split() == [r.file for r in wanted]
+    assert second.loc["table2/vecaf/eight/selection", "reference"].endswith("eight/selection")
+
+    marked = first[first["training"] != ""]
+    assert set(marked["method"]) == {"learnloss"}
+    assert len(marked) == 4  # both ratios, fresh and kept
+    assert marked["training"].iloc[0].startswith("broken: -")
+    gaps = [f"{part}{end}" for part in ("difference", "low") for end in ("", "_random", "_full")]
+    assert marked[gaps].isna().all(axis=None)
+    assert marked["mean"].notna().all()

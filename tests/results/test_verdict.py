@@ -3,11 +3,13 @@
 import math
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vecaf_lib.results.verdict import (
+    BROKEN,
     CONTRADICTS,
     DIRECTION,
     NOT,
@@ -17,6 +19,7 @@ from vecaf_lib.results.verdict import (
     VERDICTS,
     Effect,
     Number,
+    broken_training,
     rule,
     verdict,
 )
@@ -33,7 +36,7 @@ effects = st.builds(
 )
 
 
-def value(ours: Number | None, theirs: Number, **kinds: bool) -> str:
+def value(ours: Number | None, theirs: Number, **kinds: object) -> str:
     settings = {"paper_setting": True, **kinds}
     return verdict("value", ours=ours, theirs=theirs, **settings).text
 
@@ -152,8 +155,46 @@ def test_higher_and_lower_mirror_each_other(found: list[Effect]) -> None:
 def test_the_rule_that_is_printed_names_every_verdict() -> None:
     text = " ".join(rule().split())
     assert "Args" not in text
-    for name in VERDICTS[:4]:
+    for name in VERDICTS[:5]:
         assert f"*{name}*" in text.replace(name.capitalize(), name)
     assert f"*{CONTRADICTS}*" in text
     assert "1.96" in text
     assert "0.5 points" in text
+
+
+def first_loops(**methods: dict[int, tuple[str, float]]) -> pd.DataFrame:
+    """A row a seed of each method: its first set, and the accuracy on validation after it."""
+    place = {"ratio": 5.0, "loops": 3, "target": "", "reading": ""}
+    return pd.DataFrame(
+        [
+            {"method": method, "seed": seed, "first_set": (first,), "validation_accuracy": accuracy}
+            | place
+            for method, seeds in methods.items()
+            for seed, (first, accuracy) in seeds.items()
+        ]
+    )
+
+
+def test_a_method_that_learns_otherwise_from_randoms_first_set_has_broken_training() -> None:
+    frame = first_loops(
+        random={0: ("a", 35.0), 1: ("b", 37.0)},
+        learnloss={0: ("a", 5.0), 1: ("b", 9.0)},  # by 30 and 28 below
+        alfa_mix={0: ("a", 41.0), 1: ("b", 39.0)},  # by 6 and 2 above, 4 in the mean
+        activeft={0: ("c", 5.0), 1: ("d", 5.0)},  # a first set of its own
+    )
+    assert broken_training(frame) == {"learnloss": -29.0}
+    assert broken_training(frame, limit=3.9) == {"alfa_mix": 4.0, "learnloss": -29.0}
+    twice = pd.concat([frame, frame.assign(sets="kept")])  # whose first loop is the same
+    assert broken_training(twice) == {"learnloss": -29.0}
+    other = frame.assign(ratio=2.0, validation_accuracy=40.0)
+    assert broken_training(pd.concat([other, frame])) == {"learnloss": -29.0}  # the worst ratio
+    assert broken_training(frame[frame["method"] != "random"]) == {}
+    assert broken_training(frame.iloc[:0]) == {}
+
+
+def test_a_comparison_with_broken_training_is_no_evidence() -> None:
+    for kinds in ({"effects": [ABOVE]}, {"effects": [ABOVE], "paper_setting": True}):
+        settings = {"paper_setting": False, "general": True, "broken": ["learnloss"], **kinds}
+        assert verdict("direction", **settings) == (BROKEN, "6: learnloss")
+    assert value(Number(93.5, 0.0, 3), Number(93.57, 0.02), broken=["learnloss"]) == BROKEN
+    assert verdict("setting", paper_setting=False, broken=["learnloss"]).text == SETTING

@@ -1,5 +1,6 @@
 """Random, full, Top-K loss, ActiveFT, LearnLoss, TA-VAAL: their promises beyond the contract."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -8,11 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from small import seeded
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
 
 from vecaf_lib.errors import BadInput
+from vecaf_lib.loss_prediction import LossPredictor
 from vecaf_lib.selection import Pool, learnloss, load, ta_vaal
-from vecaf_lib.training import LossPredictor
 
 
 def test_random_is_uniform_over_the_pool():
@@ -54,13 +56,9 @@ def choose(pool: Pool, budget: int, seed: int = 0, **options: Any) -> Tensor:
     return learnloss.select(pool, budget, generator=seeded(seed), **options)
 
 
-@given(
-    st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0]), min_size=2, max_size=25),
-    st.booleans(),
-    st.data(),
-)
+@given(st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0]), min_size=2, max_size=25), st.data())
 def test_learnloss_takes_the_largest_ties_in_the_pools_order_and_labelled_ones_last(
-    predicted: list[float], exclude: bool, data: st.DataObject
+    predicted: list[float], data: st.DataObject
 ) -> None:
     size = len(predicted)
     budget = data.draw(st.integers(1, size))
@@ -68,25 +66,33 @@ def test_learnloss_takes_the_largest_ties_in_the_pools_order_and_labelled_ones_l
     pool = Pool(
         size, predicted_losses=torch.tensor(predicted), labelled=torch.tensor(sorted(labelled))
     )
-    order = sorted(range(size), key=lambda i: (exclude and i in labelled, -predicted[i], i))
-    assert choose(pool, budget, exclude_labelled=exclude).tolist() == order[:budget]
+    order = sorted(range(size), key=lambda i: (i in labelled, -predicted[i], i))
+    assert choose(pool, budget, subset=1.0).tolist() == order[:budget]
 
 
-def test_a_subset_is_a_share_of_the_pool_and_the_largest_in_it_are_taken() -> None:
+def test_candidates_are_a_random_share_of_the_pool_and_never_fewer_than_the_budget() -> None:
+    pool, drawn = toy(), torch.zeros(100)
+    for seed in range(400):
+        at = learnloss.candidates(pool, 5, 0.2, generator=seeded(seed))
+        assert len(at) == 20
+        assert torch.equal(at, at.unique())
+        drawn[at] += 1
+    assert (drawn[pool.labelled] == 0).all()
+    # each of the 80 others: binomial(400, 1/4), deviation 8.7
+    assert (drawn[pool.unlabelled()] - 100).abs().max() < 4.5 * 8.7
+    assert len(learnloss.candidates(pool, 30, 0.01, generator=seeded(0))) == 30
+    assert len(learnloss.candidates(pool, 85, 0.9, generator=seeded(0))) == 80  # all there are
+
+
+def test_learnloss_takes_the_largest_among_its_candidates() -> None:
     pool, record = toy(), {}
-    chosen = choose(pool, 5, subset=0.2, record=record)
+    at = learnloss.candidates(pool, 5, 0.2, generator=seeded(0))
+    best = at[pool.predicted_losses[at].argsort(descending=True)]
+    assert torch.equal(choose(pool, 5, record=record), best[:5])
     assert record == {"candidates": 20, "repeats": 0}
-    assert not torch.isin(chosen, pool.labelled).any()
-    predicted = pool.predicted_losses
-    assert torch.equal(predicted[chosen], predicted[chosen].sort(descending=True).values)
-    assert not torch.equal(chosen, choose(pool, 5, seed=1, subset=0.2))
-    assert torch.equal(chosen, choose(pool, 5, subset=0.2))
-    # a quarter of the candidates are taken: far above the mean, and below the best of all
-    assert predicted.mean() < predicted[chosen].mean() < predicted[choose(pool, 5)].mean()
-    choose(pool, 30, subset=0.01, record=record)  # never smaller than the budget
-    assert record["candidates"] == 30
-    choose(pool, 85, subset=0.9, record=record)  # more than there are without a label
+    choose(pool, 85, record=record)
     assert record == {"candidates": 80, "repeats": 5}
+    assert not torch.equal(choose(pool, 5), choose(pool, 5, seed=1))
 
 
 def test_a_loss_predictor_that_was_forgotten_is_named_and_no_random_set_passed_off() -> None:
@@ -96,14 +102,70 @@ def test_a_loss_predictor_that_was_forgotten_is_named_and_no_random_set_passed_o
     assert ta_vaal.LOSS_PREDICTOR.keywords == {"ranking": "logistic"}
 
 
-def test_ta_vaal_chooses_what_looks_unlike_the_labelled() -> None:
+SMALL = {"steps": 30, "width": 8, "batch_size": 16, "image_size": 16}
+
+
+def dark_and_bright() -> Pool:
     """Labelled images are dark; half of the others are dark too, half are bright."""
     images = torch.randint(0, 60, (60, 3, 16, 16), generator=seeded(0)).to(torch.uint8)
     images[40:] += 180
-    pool = Pool(60, images=images, labelled=torch.arange(20), predicted_losses=torch.zeros(60))
-    options = {"steps": 30, "width": 8, "batch_size": 16, "image_size": 16}
+    return Pool(60, images=images, labelled=torch.arange(20), predicted_losses=torch.zeros(60))
+
+
+def test_ta_vaal_chooses_what_looks_unlike_the_labelled() -> None:
     record: dict[str, Any] = {}
-    chosen = ta_vaal.select(pool, 10, generator=seeded(0), record=record, **options)
+    options = SMALL | {"subset": 1.0}
+    chosen = ta_vaal.select(dark_and_bright(), 10, generator=seeded(0), record=record, **options)
     assert (chosen >= 40).all()
     assert 0.6 < record["separation"] <= 1
-    assert record["repeats"] == 0
+    assert (record["candidates"], record["repeats"]) == (40, 0)
+
+
+def test_ta_vaal_chooses_among_the_candidates_that_learnloss_would_have() -> None:
+    pool, record = dark_and_bright(), {}
+    at = learnloss.candidates(pool, 10, 0.2, generator=seeded(1))
+    chosen = ta_vaal.select(pool, 10, generator=seeded(1), record=record, **SMALL)
+    assert torch.isin(chosen, at).all()
+    assert record["candidates"] == len(at) == 12
+
+
+def test_the_discriminator_sees_the_predicted_loss_and_the_decoder_its_sigmoid(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    received: dict[int, list[Tensor]] = {1: [], 2: []}  # decoder, discriminator
+    make_networks = ta_vaal.make_networks
+
+    def spied(*sizes: int) -> nn.ModuleList:
+        networks = make_networks(*sizes)
+        for number, ranks in received.items():
+            networks[number].register_forward_pre_hook(
+                lambda _, inputs, ranks=ranks: ranks.append(inputs[0][:, -1])
+            )
+        return networks
+
+    monkeypatch.setattr(ta_vaal, "make_networks", spied)
+    predicted = torch.linspace(-3, 3, 60)[torch.randperm(60, generator=seeded(2))]
+    pool = replace(dark_and_bright(), predicted_losses=predicted)
+    ta_vaal.select(pool, 10, generator=seeded(0), **SMALL | {"steps": 2})
+    decoder, discriminator = received.values()
+    assert len(decoder) == 2  # one a step
+    assert len(discriminator) == 5  # two a step, and one when labelled and candidates are scored
+    at = learnloss.candidates(pool, 10, 0.2, generator=seeded(0))
+    for step, ranks in enumerate(decoder):
+        raw, again = discriminator[2 * step : 2 * step + 2]
+        assert torch.equal(ranks, raw.sigmoid())
+        assert torch.equal(raw, again)
+        assert torch.isin(raw[:16], predicted[pool.labelled]).all()
+        assert torch.isin(raw[16:], predicted[at]).all()
+    assert torch.equal(discriminator[4], predicted[torch.cat([pool.labelled, at])])
+
+
+def test_the_divergence_is_the_mean_of_that_of_each_number_of_the_latent() -> None:
+    mu = torch.tensor([[0.0, 1.0], [-2.0, 0.5]])
+    deviation = torch.tensor([[1.0, 2.0], [0.5, 1.0]])
+    log_variance = 2 * deviation.log()
+    # KL of N(m, s) from N(0, 1): (m^2 + s^2 - 1) / 2 - log s
+    each = [0.0, 2 - math.log(2), 1.625 + math.log(2), 0.125]
+    assert float(ta_vaal.divergence(mu, log_variance)) == pytest.approx(sum(each) / 4)
+    by_torch = kl_divergence(Normal(mu, deviation), Normal(0.0, 1.0)).mean()
+    torch.testing.assert_close(ta_vaal.divergence(mu, log_variance), by_torch)

@@ -16,7 +16,7 @@ from vecaf_lib.errors import BadInput
 from vecaf_lib.selection import Pool, load, names, option_schema
 from vecaf_lib.selection.pool import budget_of
 
-SEEDLESS = {"full", "topk_loss", "learnloss"}  # deterministic once samples are labelled
+SEEDLESS = {"full", "topk_loss"}
 WHOLE_POOL_ONLY = {"full"}  # any other budget than N is refused
 COLD = [name for name in names() if getattr(load(name), "COLD_START", False)]
 ALL = pytest.mark.parametrize("name", names())
@@ -94,6 +94,30 @@ def test_budget_outside_the_pool_is_refused(name, budget, make_pool):
     sentence = "all 60" if name in WHOLE_POOL_ONLY else f"budget: {budget} .* 1 to 60"
     with pytest.raises(BadInput, match=sentence):
         choose(name, make_pool(), budget)
+
+
+@ALL
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_excluded_is_not_chosen(name, seed, make_pool):
+    """The sets that are kept: all that earlier loops chose, here with three samples besides."""
+    excluded = torch.cat([torch.arange(0, 60, 10), torch.tensor([3, 4, 59])])
+    pool = replace(make_pool(seed=seed), excluded=excluded)
+    if name not in WHOLE_POOL_ONLY:
+        for budget in (6, 51):
+            chosen = choose(name, pool, budget, seed=seed)
+            check_exact(chosen, budget, pool.size)
+            assert not torch.isin(chosen, excluded).any()
+        assert torch.equal(chosen.sort().values, pool.candidates())
+    with pytest.raises(BadInput, match=r"51 samples \(9 of 60 are kept\); use 1 to 51"):
+        choose(name, pool, budget_for(name, pool, 52))
+
+
+@ALL
+def test_an_empty_exclusion_changes_nothing(name, make_pool):
+    pool, none = make_pool(), torch.empty(0, dtype=torch.int64)
+    budget = budget_for(name, pool)
+    bare = choose(name, pool, budget)
+    assert torch.equal(choose(name, replace(pool, excluded=none), budget), bare)
 
 
 @ALL
@@ -182,7 +206,7 @@ def test_a_budget_is_the_nearest_number_in_the_pool(ratio, size):
         *[("ods_self_paced", option, 1) for option in ("loss_power", "engine", "options")],
         ("activeft", "lambda_", 1),
         ("ods_official", "weight", "softmax"),
-        *[("learnloss", "subset", v) for v in (0, 1.5)],
+        *[(rival, "subset", v) for rival in ("learnloss", "ta_vaal") for v in (0, 1.5)],
         ("random", "generator", 1),
     ],
 )
@@ -195,6 +219,7 @@ def test_option_defaults_are_those_of_the_signature_and_of_what_it_builds_on():
     descent = {"iterations": 300, "learning_rate": 1e-3, "tolerance": 0.0}
     activeft = {"tau": 0.07, "reassign_every": 1, "engine": "exact"}
     ods = {"lambda_": 1.0, "loss_power": 1.0, "ensemble": 5, "shrinkage": 1.0, "tolerance": 1e-4}
+    ods |= {"last_descent": False}
     defaults = {name: option_schema(name)().model_dump() for name in names()}
     assert defaults["activeft"] == descent | activeft
     assert defaults["ods"] == descent | activeft | ods
@@ -202,8 +227,8 @@ def test_option_defaults_are_those_of_the_signature_and_of_what_it_builds_on():
     assert defaults["ods_self_paced"] == {
         k: v for k, v in paced.items() if k not in ("loss_power", "engine")
     }
-    by_class = defaults["ods"] | {"ensemble": 1, "class_power": 1.0, "repeat": False}
+    by_class = defaults["ods"] | {"ensemble": 1, "class_power": 1.0}
     assert defaults["ods_by_class"] == {k: v for k, v in by_class.items() if k != "engine"}
     official = {"weight": "sigmoid", "tau": 0.07, "ensemble": None, "iterations": 100}
     assert defaults["ods_official"] == descent | official
-    assert defaults["learnloss"] == {"subset": 1.0, "exclude_labelled": True}
+    assert defaults["learnloss"] == {"subset": 0.2}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from small import seeded
 from torch.nn.functional import normalize
 
-from vecaf_lib.selection import descent
+from vecaf_lib.selection import descent, load
 from vecaf_lib.selection.activeft import contrast
 from vecaf_lib.selection.descent import nearest, nearest_unused, optimise
 from vecaf_lib.selection.ods import ods_objective
@@ -152,6 +152,35 @@ def test_k_distinct_samples_against_the_oracle(n, data):
     e = normalize(torch.randn(n, 3, generator=draw, dtype=torch.float64), dim=1)
     theta = normalize(torch.randn(k, 3, generator=draw, dtype=torch.float64), dim=1)
     assert nearest_unused(e, theta).tolist() == oracles.exact_k(e, theta)
+
+
+def test_only_candidates_are_taken():
+    e = normalize(torch.tensor([[1.0, 0], [1, 0.1], [0.2, 1], [0, 1]]), dim=1)
+    theta = torch.tensor([[1.0, 0], [1, 0]])
+    assert nearest_unused(e, theta).tolist() == [0, 1]
+    assert nearest_unused(e, theta, torch.tensor([1, 2, 3])).tolist() == [1, 2]
+
+
+def test_the_record_counts_centroids_that_are_nobodys_and_samples_of_the_start_that_stay():
+    """Four centroids, of which two lie apart from all samples; three of the start are chosen."""
+    e, record = torch.eye(5)[:3], {}
+    theta = torch.eye(5)[[0, 2, 3, 4]]
+    first, chosen = torch.tensor([0, 1, 2, 7]), torch.tensor([2, 1, 0, 9])
+    descent.describe(record, e, theta, first, chosen)
+    assert record == {"empty_centroids": 0.5, "start_kept": 0.75}
+
+
+@pytest.mark.parametrize("name", ["ods", "activeft", "ods_official", "ods_self_paced"])
+def test_every_descent_records_its_start_and_end(name, make_pool):
+    """Next to no step keeps the start; one with large steps does not."""
+    options = {} if name == "activeft" else {"ensemble": 1}
+    still, moved = {}, {}
+    for record, rate in ((still, 1e-9), (moved, 0.3)):
+        options |= {"record": record, "learning_rate": rate, "iterations": 30}
+        load(name).select(make_pool(), 6, generator=seeded(0), **options)
+    assert (still["start_kept"], still["empty_centroids"]) == (1, 0)
+    assert moved["start_kept"] < 1
+    assert 0 <= moved["empty_centroids"] < 1
 
 
 def test_centroids_take_turns_and_ties_go_to_the_lower_index():

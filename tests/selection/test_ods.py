@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from small import seeded
 from torch.nn.functional import normalize
 
+from vecaf_lib.ensemble import combine
 from vecaf_lib.errors import BadInput
 from vecaf_lib.objective import loss_distribution
-from vecaf_lib.selection import Pool, activeft, load, ods
+from vecaf_lib.selection import Pool, activeft, descent, load, ods
 from vecaf_lib.selection.ods import ods_objective
 from vecaf_lib.selection.ods_by_class import class_budgets
 
@@ -49,19 +50,49 @@ def test_members_that_agree_overlap_fully():
     pool, record = Pool(6, embeddings=torch.eye(6), losses=torch.ones(6)), {}
     chosen = choose(pool, 6, record=record, iterations=1)
     assert torch.equal(chosen, torch.randperm(6, generator=seeded(0)))
-    assert record["ensemble_overlap"] == 1
+    assert record["ensemble_overlap"] == record["members_overlap"] == 1
+
+
+def test_what_the_members_have_in_common_is_the_mean_over_pairs(make_pool):
+    """Three members of which each is, alone, the selection of its own start."""
+    options = {"iterations": 20, "learning_rate": 1e-2, "tolerance": 0.0}
+    draw, alone, record = seeded(0), [], {}
+    for _ in range(3):
+        first = torch.randperm(60, generator=draw)[:6]
+        e = normalize(make_pool().embeddings, dim=1)
+        p = loss_distribution(make_pool().losses, 1.0)
+        theta = descent.optimise(e[first], ods_objective(e, p, 0.07, 1.0), **options)
+        alone.append(set(descent.nearest_unused(e, theta).tolist()))
+    choose(make_pool(), 6, record=record, ensemble=3, **options)
+    common = [len(alone[i] & alone[j]) / 6 for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert record["members_overlap"] == pytest.approx(sum(common) / 3)
+    assert 0 < record["members_overlap"] < 1
+
+
+def test_a_last_descent_begins_at_the_corrected_mean_and_ends_lower(make_pool):
+    pool, steps = make_pool(), {"iterations": 30, "learning_rate": 1e-2, "tolerance": 0.0}
+    e, p = normalize(pool.embeddings, dim=1), loss_distribution(pool.losses, 1.0)
+    draw, record = seeded(0), {}
+    starts = [e[torch.randperm(60, generator=draw)[:6]] for _ in range(3)]
+    members = [descent.optimise(first, ods_objective(e, p, 0.07, 1.0), **steps) for first in starts]
+    mean = combine(members, 1.0)
+    end = descent.optimise(mean, ods_objective(e, p, 0.07, 1.0), **steps)
+    chosen = choose(pool, 6, record=record, ensemble=3, last_descent=True, **steps)
+    assert torch.equal(chosen, descent.nearest_unused(e, end))
+    assert record["objective"] < ods_objective(e, p, 0.07, 1.0)(mean)[0]
+    with pytest.raises(BadInput, match=r"last_descent.*engine"):
+        choose(pool, 6, last_descent=True, engine="fast")
 
 
 # class by class
 
 
-def classes(losses=None, labelled=0):
+def classes(losses=None):
     """100 samples of four classes with 70, 20, 9 and 1 of them."""
     labels = torch.tensor([0] * 70 + [1] * 20 + [2] * 9 + [3])
     e = torch.randn(100, 8, generator=seeded(0)) + 3 * torch.eye(8)[labels]
     losses = torch.ones(100) if losses is None else losses
-    known = torch.arange(labelled)
-    return Pool(100, embeddings=e, losses=losses, all_labels=labels, labelled=known)
+    return Pool(100, embeddings=e, losses=losses, all_labels=labels)
 
 
 def by_class(pool, budget, **options):
@@ -111,13 +142,11 @@ def test_classes_with_larger_losses_get_more_and_gamma_switches_that_off():
     assert by_class(classes(losses), 20, loss_power=0.0) == by_class(classes(), 20)
 
 
-def test_samples_of_earlier_loops_are_not_chosen_again_unless_allowed():
-    record = {}
-    chosen = choose(classes(labelled=60), 30, method="ods_by_class", iterations=5, record=record)
-    assert record == {"classes": 4, "repeated": 0}
-    assert int(chosen.min()) >= 60
-    by_class(classes(labelled=60), 30, repeat=True, record=record)
-    assert record["repeated"] > 0
+def test_classes_whose_samples_are_kept_get_no_more_than_they_have_left():
+    pool, record = replace(classes(), excluded=torch.arange(65)), {}
+    assert by_class(pool, 30, record=record) == [5, 17, 7, 1]
+    assert record.pop("classes") == 4
+    assert 0 < record["start_kept"] < 1  # of the first class's five start samples few are free
 
 
 # self-paced
@@ -126,11 +155,11 @@ def test_samples_of_earlier_loops_are_not_chosen_again_unless_allowed():
 FAST_PACE = {"iterations": 20, "learning_rate": 0.01, "ensemble": 2}
 
 
-def halves(labelled=0):
+def halves():
     """200 samples in one cloud; the first half is easy, the second hard."""
     losses = torch.cat([torch.full((100,), 0.1), torch.full((100,), 5.0)])
     e = torch.randn(200, 8, generator=seeded(0)) + torch.eye(8)[0]
-    return Pool(200, embeddings=e, losses=losses, labelled=torch.arange(labelled))
+    return Pool(200, embeddings=e, losses=losses)
 
 
 def paced(pool, budget=20, seed=0, **options):
@@ -152,11 +181,6 @@ def test_without_a_pace_it_is_ods_without_losses_and_only_differences_of_losses_
     assert torch.equal(paced(halves(), seed=3, pace=0.0), plain)
     shifted = replace(halves(), losses=halves().losses + 400)  # e^-400 would be 0 in float32
     assert torch.equal(paced(halves()), paced(shifted))
-
-
-@pytest.mark.parametrize(("labelled", "budget", "again"), [(60, 20, 0), (190, 20, 10)])
-def test_labelled_samples_come_again_only_where_too_few_are_left(labelled, budget, again):
-    assert int((paced(halves(labelled), budget) < labelled).sum()) == again
 
 
 # the fast engine

@@ -2,16 +2,19 @@
 
 import math
 
+import numpy as np
 import oracles
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from small import seeded
-from torch.nn.functional import normalize
+from torch.nn.functional import cosine_similarity, normalize
 
 from vecaf_lib.errors import BadInput
 from vecaf_lib.objective import loss_distribution
 from vecaf_lib.selection import Pool, activeft, ods_official
 from vecaf_lib.selection.activeft import contrast
+from vecaf_lib.selection.descent import optimise, start
 from vecaf_lib.selection.ods import ods_objective
 from vecaf_lib.selection.ods_official import correct, log_weight
 
@@ -53,14 +56,46 @@ def test_raising_a_loss_pulls_less_in_official_and_harder_in_paper(flag):
     assert 0 < paper[0] < paper[1] < paper[2]
 
 
-def test_the_update_of_the_ensemble_moves_away_from_the_mean_and_the_paper_s_does_not():
+def test_the_update_of_the_ensemble_is_theirs_and_not_the_paper_s():
     members = torch.randn(3, 4, 5, generator=seeded(0)).double()
     torch.testing.assert_close(correct(members), oracles.official_correction(members))
-    mu = members.mean(0)
-    paper = (oracles.corrected(members, 1.0) - mu).norm()
-    assert (correct(members) - mu).norm() > (members[0] - mu).norm() > paper
+    update = correct(members) - members[0]
+    assert (update.sum(1) > 0).all()  # v * (v Sigma^-1) sums to a square, whatever the sign of v
+    paper = oracles.corrected(members, 1.0) - members[0]
+    torch.testing.assert_close(paper, members.mean(0) - members[0])
     few = torch.randn(2, 1, 20, generator=seeded(0))  # fewer members than dimensions
     assert torch.isfinite(correct(few)).all()
+
+
+def test_the_update_of_two_members_by_hand():
+    """theta_1 - mu is (0.2, 0) and (0.1, 0.4); Sigma, the sum of both squared, and its inverse:
+
+    ((0.05, 0.04), (0.04, 0.16)) and ((25, -6.25), (-6.25, 7.8125)).
+    """
+    members = torch.tensor([[[1.0, 0], [0.1, 1]], [[0.6, 0], [-0.1, 0.2]]], dtype=torch.float64)
+    update = [[0.2 * 5.0, 0 * -1.25], [0.1 * 0.0, 0.4 * 2.5]]
+    expected = members[0] + torch.tensor(update, dtype=torch.float64)
+    torch.testing.assert_close(correct(members), expected)
+    # the same by numpy, for members that no hand has rounded
+    theta = np.random.default_rng(0).normal(size=(4, 9, 3))
+    away = theta - theta.mean(0)
+    sigma = np.einsum("mki,mkj->ij", away, away) / 4
+    expected = theta[0] + away[0] * (away[0] @ np.linalg.inv(sigma))
+    np.testing.assert_allclose(correct(torch.tensor(theta)).numpy(), expected)
+
+
+def test_on_real_embeddings_the_update_is_a_small_part_of_theta():
+    """800 of 1,797 digits, as many to a dimension as the released CIFAR scripts have.
+
+    With Sigma divided by the centroids too, it would be 40 times the length of theta.
+    """
+    e = normalize(torch.from_numpy(load_digits().data).float(), dim=1)
+    objective, draw = contrast(e, 0.07), seeded(0)
+    starts = [e[start(len(e), 800, generator=draw)] for _ in range(2)]
+    members = torch.stack([optimise(theta, objective, iterations=10) for theta in starts])
+    theta = correct(members)
+    assert 0.03 < (theta - members[0]).norm() / members[0].norm() < 0.08
+    assert cosine_similarity(theta, members[0]).mean() > 0.997
 
 
 @pytest.mark.parametrize(("budget", "members"), [(1, 10), (2, 5), (3, 3), (5, 2), (10, 1), (50, 1)])

@@ -1,7 +1,4 @@
-"""Captions: measured from pixels, written by a model, or read from a file.
-
-A captioner is found by its name and options; a pool's captions are made once and kept in a file.
-"""
+"""Captions: measured from pixels, written by a model, or read from a file."""
 
 import csv
 import io
@@ -22,13 +19,12 @@ from pydantic import BaseModel
 from torch import Tensor
 
 import vecaf_lib.models  # noqa: F401 (first: it makes torchvision importable)
-from vecaf_lib.data.images import ImageSet, LazyImages, ahead
+from vecaf_lib.data.images import Images, ImageSet, ahead
 from vecaf_lib.devices import rank_and_size, state
 from vecaf_lib.errors import BadInput, did_you_mean
 from vecaf_lib.files import Parts, atomic_write, sha256_json
 from vecaf_lib.options import checked, schema_of
 
-Images = UInt8[Tensor, "n 3 h w"] | LazyImages
 Part = Literal["whole", "nouns", "attributes"]
 # name -> class, in the module of that name; imported when needed
 CAPTIONERS = {"attributes": "AttributeCaptioner", "tags": "TagCaptioner", "blip2": "Blip2Captioner"}

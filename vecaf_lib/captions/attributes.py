@@ -21,7 +21,8 @@ from skimage.morphology import skeletonize
 from skimage.util import img_as_ubyte
 from torch import Tensor
 
-from vecaf_lib.captions import Captioner, Images
+from vecaf_lib.captions import Captioner
+from vecaf_lib.data.images import Images
 
 Thresholds = dict[str, list[float]]  # the two values that part a measurement's three words
 WORDS = {  # of each measurement, low to high; lengths are relative to the image
@@ -61,10 +62,8 @@ class AttributeCaptioner(Captioner):
 
     def __call__(self, images: UInt8[Tensor, "b 3 h w"]) -> list[str]:
         """One sentence an image, [b], never empty."""
-        return [
-            _sentence(row, self._thresholds, self._subject)
-            for row in measure(images).to_dict("records")
-        ]
+        rows = measure(images).to_dict("records")
+        return [_sentence(row, self._thresholds, self._subject) for row in rows]
 
 
 def fit(images: Images, measure: Callable[[Tensor], pd.DataFrame]) -> Thresholds:

@@ -13,11 +13,11 @@ from pydantic import Field
 from torch import Tensor
 from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
-from vecaf_lib.captions import Captioner, Images
+from vecaf_lib.captions import Captioner
+from vecaf_lib.data.images import Images
 from vecaf_lib.errors import BadInput
 from vecaf_lib.files import sha256_file, sha256_json
 from vecaf_lib.models.weights import Checkpoint, explained, locate, quiet
-from vecaf_lib.models.weights import fetch as fetch_checkpoint
 from vecaf_lib.options import Count, Positive, Whole
 
 NEEDS = (
@@ -65,17 +65,12 @@ class Blip2Captioner(Captioner):
         when_empty: Text = "a picture",
     ) -> None:
         if min_new_tokens > max_new_tokens:
-            raise BadInput(
-                f"captions.options.min_new_tokens is {min_new_tokens}, more than max_new_tokens, "
-                f"{max_new_tokens}; lower it."
-            )
+            most = f"at most {max_new_tokens}, which is max_new_tokens"
+            raise BadInput(f"captions.options.min_new_tokens is {min_new_tokens}; give {most}.")
         folder = self.locate({"model": model, "revision": revision, "weights": weights}, fetch=True)
         self._device = torch.device(device)
         self._dtype = torch.float16 if self._device.type == "cuda" else torch.float32
-        with explained(
-            f"captions.options.weights: {folder} is not a readable BLIP-2 checkpoint; use an "
-            "unchanged copy"
-        ):
+        with explained(f"captions.options.weights: {folder} is no unchanged BLIP-2 checkpoint"):
             kind = json.loads((folder / "config.json").read_bytes())["model_type"]
             if kind != "blip-2":
                 raise ValueError(f"it is of type {kind!r}")
@@ -95,9 +90,8 @@ class Blip2Captioner(Captioner):
         self._model = net.to(device).eval().requires_grad_(False)
         self._prompt, revision = prompt, folder.name  # of snapshots/<commit>
         if weights != "hub":
-            digest = sha256_json(
-                {path.name: sha256_file(path) for path in folder.iterdir() if path.suffix in KINDS}
-            )
+            own = [path for path in folder.iterdir() if path.suffix in KINDS]
+            digest = sha256_json({path.name: sha256_file(path) for path in own})
             model, revision = folder.resolve().name, f"sha256:{digest}"
         self.when_empty = when_empty
         self._decoding: dict[str, Any] = {
@@ -127,8 +121,7 @@ class Blip2Captioner(Captioner):
         """The folder of config, tokenizer and weights."""
         model, revision, weights = (options[name] for name in ("model", "revision", "weights"))
         checkpoint = Checkpoint("captions.options", model, revision, needs=NEEDS, extras=EXTRAS)
-        online = fetch and weights == "hub"
-        return fetch_checkpoint(checkpoint) if online else locate(checkpoint, weights)
+        return locate(checkpoint, weights, fetch)
 
     @torch.inference_mode()
     def __call__(self, images: UInt8[Tensor, "b 3 h w"]) -> list[str]:

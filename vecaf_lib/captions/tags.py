@@ -16,13 +16,14 @@ from jaxtyping import UInt8
 from timm.data import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor
 
-from vecaf_lib.captions import Captioner, Images
+from vecaf_lib.captions import Captioner
 from vecaf_lib.captions.attributes import WORDS as OF_MARKS
 from vecaf_lib.captions.attributes import Thresholds, fit, word
+from vecaf_lib.data.images import Images
 from vecaf_lib.devices import AnyPrecision, autocast, resolve
 from vecaf_lib.errors import BadInput
 from vecaf_lib.models.vision import load_backbone, memory_format
-from vecaf_lib.models.weights import download, weights_file, weights_identity
+from vecaf_lib.models.weights import weights_file, weights_identity
 from vecaf_lib.options import Count
 
 WORDS = {name: OF_MARKS[name] for name in ("brightness", "contrast", "sharpness")} | {
@@ -90,8 +91,7 @@ class TagCaptioner(Captioner):
     def locate(options: Mapping[str, Any], *, fetch: bool) -> Path:
         """The file of the classifier's weights."""
         with _of_captions():
-            model, weights = options["model"], options["weights"]
-            return download(model) if fetch and weights == "hub" else weights_file(model, weights)
+            return weights_file(options["model"], options["weights"], fetch)
 
     @torch.inference_mode()
     def __call__(self, images: UInt8[Tensor, "b 3 h w"]) -> list[str]:
@@ -154,9 +154,8 @@ def measure(images: UInt8[Tensor, "n 3 h w"]) -> pd.DataFrame:
     )  # (n, h-2, w-2)
     sharpness = laplacian.var((1, 2), correction=0) / spread.square().clamp_min(1e-12)
     opponents = torch.stack([red - green, (red + green) / 2 - blue], dim=1)  # (n, 2, h, w)
-    colourfulness = opponents.var((2, 3), correction=0).sum(1).sqrt() + 0.3 * opponents.mean(
-        (2, 3)
-    ).norm(dim=1)
+    opposed = opponents.var((2, 3), correction=0).sum(1).sqrt()  # (n,)
+    colourfulness = opposed + 0.3 * opponents.mean((2, 3)).norm(dim=1)
     table = torch.stack([luma.mean((1, 2)), spread, sharpness, colourfulness], dim=1)  # (n, 4)
     # in double precision and rounded, so that noise of the last bits never decides between words
     return pd.DataFrame(table.round(decimals=6).numpy(force=True), columns=list(WORDS))
@@ -171,9 +170,8 @@ def colours(images: UInt8[Tensor, "n 3 h w"]) -> list[str]:
     saturation, step = chroma / value.clamp_min(1e-6), chroma.clamp_min(1e-6)
     sector = torch.where(value == green, (blue - red) / step + 2, (red - green) / step + 4)
     sector = torch.where(value == red, ((green - blue) / step) % 6, sector)
-    hue = torch.bucketize(
-        60 * sector, torch.tensor(HUE_ENDS, device=images.device), right=True
-    ) % len(HUES)
+    ends = torch.tensor(HUE_ENDS, device=images.device)
+    hue = torch.bucketize(60 * sector, ends, right=True) % len(HUES)
     warm, reddish, colour = hue == HUES.index("orange"), hue == 0, hue.clone()
     for name, where in (
         ("brown", warm & (value < 0.75)),
@@ -189,7 +187,6 @@ def colours(images: UInt8[Tensor, "n 3 h w"]) -> list[str]:
     for pixels in colour.flatten(1):  # (h*w,)
         counts = pixels.bincount(minlength=len(COLOURS)).sort(descending=True, stable=True)
         one, two = (COLOURS[index] for index in counts.indices[:2].tolist())
-        phrases.append(
-            f"mostly {one}" if counts.values[0] >= len(pixels) / 2 else f"{one} and {two}"
-        )
+        most = counts.values[0] >= len(pixels) / 2
+        phrases.append(f"mostly {one}" if most else f"{one} and {two}")
     return phrases

@@ -95,11 +95,8 @@ def _official(root: Path, kind: str) -> dict[str, bytes]:
         if path.is_file():
             verify(path, MD5[ARCHIVE])
             with tarfile.open(path) as tar:
-                return {
-                    name: file.read()
-                    for name in names
-                    if (file := tar.extractfile(f"{UNPACKED}/{name}"))
-                }
+                files = {name: tar.extractfile(f"{UNPACKED}/{name}") for name in names}
+                return {name: file.read() for name, file in files.items() if file}
     for folder in (root, root / UNPACKED):
         if (folder / "test_batch").is_file():
             for name in names:

@@ -21,7 +21,7 @@ from jaxtyping import UInt8
 from pydantic import Field
 from torch import Tensor
 
-from vecaf_lib.data.images import ImageSet, LazyImages
+from vecaf_lib.data.images import Images, ImageSet, LazyImages
 from vecaf_lib.data.load import Corruption, load_lazily
 from vecaf_lib.errors import BadInput
 
@@ -53,9 +53,8 @@ def load(
         of, split, image_size=image_size, data=data, root=root_of, options=of_options
     )
     images = CorruptedImages(clean.images, clean.ids, corruption, severity, corruption_seed)
-    return replace(
-        clean, images=images, ids=tuple(f"{name}+{corruption}-{severity}" for name in clean.ids)
-    )
+    ids = tuple(f"{name}+{corruption}-{severity}" for name in clean.ids)
+    return replace(clean, images=images, ids=ids)
 
 
 class CorruptedImages(LazyImages):
@@ -66,12 +65,7 @@ class CorruptedImages(LazyImages):
     """
 
     def __init__(
-        self,
-        clean: UInt8[Tensor, "n 3 h w"] | LazyImages,
-        names: Sequence[str],
-        corruption: Corruption,
-        severity: int,
-        seed: int,
+        self, clean: Images, names: Sequence[str], corruption: Corruption, severity: int, seed: int
     ) -> None:
         super().__init__(len(clean), *clean.shape[2:])
         self._clean, self._names, self._how = clean, names, (corruption, severity, seed)
@@ -94,9 +88,8 @@ class CorruptedImages(LazyImages):
             seed = int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], "little")
             pixels = image.permute(1, 2, 0).contiguous().numpy()  # (h, w, 3)
             with self._lock:
-                self._module.np = SimpleNamespace(
-                    **(vars(np) | {"random": np.random.RandomState(seed)})
-                )
+                own = vars(np) | {"random": np.random.RandomState(seed)}
+                self._module.np = SimpleNamespace(**own)
                 self._module.random_noise = partial(self._random_noise, rng=seed)
                 levels = getattr(self._module, corruption)(pixels, severity)
             levels = np.asarray(levels).clip(0, 255).round().astype(np.uint8)

@@ -67,10 +67,7 @@ def verify(path: Path, md5: str) -> None:
 
 
 def download(url: str, path: Path, md5: str, size: int) -> None:
-    """Download to ``path``, which appears only when it is whole and verified.
-
-    What has come is in ``<path>.part``; a later call goes on there, if the server can.
-    """
+    """Download to ``path``, whole and verified; go on where ``<path>.part`` ends, if one can."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part, idle = path.with_name(f"{path.name}.part"), 0
 

@@ -73,9 +73,8 @@ def class_names(folder: Path) -> tuple[str, ...]:
     """Names of the folders in ``folder``, sorted by code point; hidden ones are no classes."""
     entries = sorted(folder.glob("[!.]*"))
     classes = tuple(entry.name for entry in entries if entry.is_dir())
-    loose = [
-        entry.name for entry in entries if entry.is_file() and entry.name.lower().endswith(SUFFIXES)
-    ]
+    files = (entry.name for entry in entries if entry.is_file())
+    loose = [name for name in files if name.lower().endswith(SUFFIXES)]
     if loose or not classes:
         beside = f"; {len(loose):,} images lie beside, such as {loose[0]}" if loose else ""
         raise BadInput(f"{folder} should hold a folder for each class and no images{beside}.")
@@ -92,9 +91,7 @@ def list_images(
     """
     folder = root / part
     classes = class_names(folder)
-    ids: list[str] = []
-    labels: list[int] = []
-    others: list[str] = []
+    ids, labels, others = list[str](), list[int](), list[str]()
     for number, name in enumerate(classes):
         below = sorted(files_below(folder / name, f"{name}/"))
         images = [file for file in below if file.lower().endswith(SUFFIXES)]
@@ -104,16 +101,13 @@ def list_images(
         ids += [f"{part}/{file}" if part else file for file in images]
         labels += [number] * len(images)
     if others:
-        warnings.warn(
-            f"{folder}: {len(others):,} files are no images by their ending and are left out, "
-            f"such as {others[0]}.",
-            stacklevel=2,
-        )
+        left = f"{folder}: {len(others):,} files are no images by their ending and are left out"
+        warnings.warn(f"{left}, such as {others[0]}.", stacklevel=2)
     return ImageSet(
-        FileImages([f"{root}/{name}" for name in ids], image_size, crop=crop, resize=resize),
-        torch.tensor(labels, dtype=torch.int64),
-        tuple(ids),
-        classes,
+        images=FileImages([f"{root}/{name}" for name in ids], image_size, crop=crop, resize=resize),
+        labels=torch.tensor(labels, dtype=torch.int64),
+        ids=tuple(ids),
+        class_names=classes,
     )
 
 
@@ -150,10 +144,8 @@ def deal(images: ImageSet, percent: Mapping[str, float], seed: int) -> dict[str,
     limits = torch.stack(counts).cumsum(0)  # (splits, classes)
     ranks = hash_ranks(images, seed, limits[-1], " or ".join(f"{name}_percent" for name in percent))
     place = (ranks >= limits[:, images.labels]).sum(0)  # (splits, n) to (n,)
-    return {
-        name: images.subset((place == at).nonzero()[:, 0])
-        for at, name in enumerate((*percent, "train"))
-    }
+    names = (*percent, "train")
+    return {name: images.subset((place == at).nonzero()[:, 0]) for at, name in enumerate(names)}
 
 
 def hash_ranks(
@@ -202,6 +194,5 @@ def write_index(path: Path, **columns: Sequence[object]) -> None:
 
 def read_index(index_dir: Path) -> pd.DataFrame:
     """The index files of a data set as one table with a column ``split``."""
-    return pd.concat(
-        [pd.read_csv(index_dir / f"{split}.csv").assign(split=split) for split in SPLITS]
-    )
+    tables = [pd.read_csv(index_dir / f"{split}.csv").assign(split=split) for split in SPLITS]
+    return pd.concat(tables)

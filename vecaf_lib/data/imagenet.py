@@ -21,6 +21,8 @@ from vecaf_lib.data.load import Corruption, Severity
 from vecaf_lib.errors import BadInput
 from vecaf_lib.options import Count
 
+PUBLISHED_SIZE = 224  # px, of ImageNet-C's images
+
 
 def load(
     split: str,
@@ -55,9 +57,6 @@ def synset_names(index_dir: Path, synsets: Sequence[str]) -> tuple[str, ...]:
     return tuple(names[synset] for synset in synsets)
 
 
-PUBLISHED_SIZE = 224  # px
-
-
 def load_corrupted(
     split: str,
     *,
@@ -84,6 +83,5 @@ def load_corrupted(
             f"choose {PUBLISHED_SIZE}, or the option resize: true."
         )
     images = list_images(root, f"{corruption}/{severity}", image_size, resize=resize)
-    return replace(
-        images, class_names=synset_names(index_dir.parent / "imagenet", images.class_names)
-    )
+    names = synset_names(index_dir.parent / "imagenet", images.class_names)
+    return replace(images, class_names=names)

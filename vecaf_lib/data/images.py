@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,15 +35,19 @@ EXECUTOR = ThreadPoolExecutor(THREADS, thread_name_prefix="decode")
 
 
 class LazyImages(ABC):
-    """RGB images of one size, 0..255, indexed and split as a tensor [n, 3, h, w] would be."""
+    """RGB images of one size, 0..255, indexed as a tensor [n, 3, h, w] would be.
+
+    Or a frozen trunk's states of them, of any shape [n, ...], see ``vecaf_lib.models.trunk``.
+    """
 
     _rows: Int64[Tensor, " n"] | None = None  # those of all images that are left; None: all
+    shape: tuple[int, ...]
 
     def __init__(self, count: int, height: int, width: int) -> None:
         self.shape = (count, 3, height, width)
 
     @abstractmethod
-    def _make(self, rows: list[int]) -> UInt8[Tensor, "k 3 h w"]: ...
+    def _make(self, rows: list[int]) -> Shaped[Tensor, "k *_"]: ...
 
     def take(self, indices: Index) -> "LazyImages":
         """The images at ``indices``, in that order, without making any."""
@@ -54,27 +59,27 @@ class LazyImages(ABC):
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, at: Index) -> UInt8[Tensor, "*k 3 h w"]:
+    def __getitem__(self, at: Index) -> Shaped[Tensor, "*_"]:
         positions = self._positions(at)
         return self._make([positions])[0] if isinstance(positions, int) else self._make(positions)
-
-    def split(self, size: int) -> Iterator[UInt8[Tensor, "k 3 h w"]]:
-        """All images in order, in batches of ``size``; the next two are made in the background."""
-        return ahead(self[start : start + size] for start in range(0, len(self), size))
 
     def _positions(self, at: Index) -> Any:
         # a tensor's own rules: negative numbers, slices, masks, IndexError outside the range
         return (torch.arange(len(self)) if self._rows is None else self._rows)[at].tolist()
 
 
+Images = UInt8[Tensor, "n 3 h w"] | LazyImages  # RGB, 0..255
+
+
 @dataclass(frozen=True)
 class ImageSet:
     """Labelled images of one size; as many labels as images, ids of their own."""
 
-    images: UInt8[Tensor, "n 3 h w"] | LazyImages  # RGB, 0..255
+    images: Images
     labels: Int64[Tensor, "n"]  # class number of each image
     ids: tuple[str, ...]  # one name an image, all different, stable between versions of the split
     class_names: tuple[str, ...]
+    states: LazyImages | None = None  # what a frozen trunk makes of them, where it is stored
 
     def __post_init__(self) -> None:
         counts = (len(self.images), len(self.labels), len(self.ids), len({*self.ids}))
@@ -88,6 +93,11 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def inputs(self) -> Images:
+        """What a PVM is given: the stored states, else the images."""
+        return self.images if self.states is None else self.states
+
     def subset(self, indices: Sequence[int] | Int64[Tensor, "k"]) -> "ImageSet":
         """The images at ``indices``, in that order, without repeats; lazy ones stay lazy."""
         chosen = indices.tolist() if isinstance(indices, Tensor) else list(indices)
@@ -97,6 +107,7 @@ class ImageSet:
             labels=self.labels[chosen],
             ids=tuple(self.ids[index] for index in chosen),
             class_names=self.class_names,
+            states=self.states and self.states.take(chosen),
         )
 
 
@@ -141,10 +152,10 @@ class FileImages(LazyImages):
             folder.mkdir(parents=True, exist_ok=True)
             try:
                 with part.open("wb") as file:
-                    np.lib.format.write_array_header_1_0(
-                        file, {"descr": "|u1", "fortran_order": False, "shape": self.shape}
-                    )
-                    for pixels in self.split(AT_ONCE):
+                    header = {"descr": "|u1", "fortran_order": False, "shape": self.shape}
+                    np.lib.format.write_array_header_1_0(file, header)
+                    starts = range(0, len(self), AT_ONCE)
+                    for pixels in ahead(self[start : start + AT_ONCE] for start in starts):
                         file.write(pixels.numpy().tobytes())
                 part.replace(path)  # whole or not at all; two processes write the same bytes
             finally:
@@ -217,17 +228,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
             raise BadInput("has floating-point pixels or more than 16 bits; save it with 8 bits")
         return Image.fromarray(np.round(values / 257).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
-        return Image.alpha_composite(
-            Image.new("RGBA", image.size, "white"), image.convert("RGBA")
-        ).convert("RGB")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
     return image.convert("RGB")
 
 
 def in_memory(images: LazyImages, folder: Path) -> UInt8[Tensor, "n 3 h w"]:
-    """Make all images once; those in files into a copy in ``folder``, if the disk has room.
-
-    Processes share the copy's pages.
-    """
+    """Make all images once; of files in a copy that processes share, if the disk has room."""
     if isinstance(images, FileImages):
         with suppress(OSError):
             return images.copied(folder)
@@ -257,8 +264,4 @@ def in_threads(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
     # a few chunks a thread: handing over single small images would cost more than decoding them
     size = max(1, min(64, len(items) // (4 * THREADS)))
     chunks = [items[start : start + size] for start in range(0, len(items), size)]
-    return [
-        result
-        for results in EXECUTOR.map(lambda chunk: [work(item) for item in chunk], chunks)
-        for result in results
-    ]
+    return [*chain.from_iterable(EXECUTOR.map(lambda chunk: [*map(work, chunk)], chunks))]

@@ -37,30 +37,22 @@ Block = tuple[slice, slice, Float[Tensor, "a b"]]  # rows, columns, their expone
 class Plan(BaseModel):
     """Settings of a descent towards ``ods`` (equation 7) or ``activeft``.
 
-    Attributes:
-        tau: temperature; the sums are kept in float32 without a shift, so 0.02 at least.
-        lambda_: weight of diversity in ``ods``.
-        loss_power: gamma, the power of the losses in p_L.
-        iterations: Adam steps; the learning rate falls to 0 over the last 30 %.
-        reassign_every: iterations for which a sample keeps its nearest centroid.
-        draws: samples drawn from p at each reassignment; 0 takes all.
-        tolerance: stop when two reassignments lower the objective by less than this fraction of it;
-            0 never stops early, nor do draws, whose noise would decide.
-        product: of cosines in the descent; the choice of samples is exact with any.
+    It stops when two reassignments lower the objective by less than the fraction ``tolerance`` of
+    it; with 0 never early, nor with draws, whose noise would decide.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     objective: Literal["ods", "activeft"] = "ods"
-    tau: float = Field(0.07, ge=0.02)
-    lambda_: float = Field(1.0, ge=0)
-    loss_power: float = Field(1.0, ge=0)
-    iterations: int = Field(150, ge=1)
-    learning_rate: float = Field(3e-3, gt=0)
-    reassign_every: int = Field(10, ge=1)
-    draws: int = Field(0, ge=0)
+    tau: float = Field(0.07, ge=0.02)  # temperature; sums are in float32, without a shift
+    lambda_: float = Field(1.0, ge=0)  # weight of diversity in ods
+    loss_power: float = Field(1.0, ge=0)  # gamma, the power of the losses in p_L
+    iterations: int = Field(150, ge=1)  # Adam steps
+    learning_rate: float = Field(3e-3, gt=0)  # it falls to 0 over the last 30 %
+    reassign_every: int = Field(10, ge=1)  # iterations for which a sample keeps its centroid
+    draws: int = Field(0, ge=0)  # samples drawn from p at each reassignment; 0 takes all
     tolerance: float = Field(0.0, ge=0)
-    product: Product = "int8"
+    product: Product = "int8"  # of cosines in the descent; the choice of samples is exact with any
 
 
 class Crowding:

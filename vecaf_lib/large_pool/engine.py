@@ -152,6 +152,7 @@ def select(
     budget: int,
     losses: Any = None,
     *,
+    excluded: Int64[np.ndarray, " x"] | Int64[Tensor, " x"] | None = None,
     ensemble: int = 1,
     shrinkage: float = 1.0,
     seed: int = 0,
@@ -167,6 +168,7 @@ def select(
     Args:
         embeddings: N x d floats, a numpy array, a ``numpy.memmap`` or a torch tensor.
         losses: N losses, 0 or larger, which weigh the samples (equation 3); None, all alike.
+        excluded: rows that may not be chosen; the centroids are fitted to them, too.
         ensemble: E members, started at different samples; VeCAF's is 5.
         shrinkage: rho of the ensemble's correction, 1 gives the members' mean.
         seed: fixes the initial centroids and the draws, unless ``generator`` is given.
@@ -182,8 +184,9 @@ def select(
         float32 sums decides.
     """
     rows = Rows(embeddings, device=device)
-    if not 1 <= budget <= rows.total:
-        raise BadInput(f"budget is {budget}; use 1 to {rows.total}, the size of the pool.")
+    free = np.delete(np.arange(rows.total), [] if excluded is None else np.asarray(excluded))
+    if not 1 <= budget <= len(free):
+        raise BadInput(f"budget is {budget}; use 1 to {len(free)}, the rows that may be chosen.")
     if ensemble < 1 or not 0 < shrinkage <= 1:
         raise BadInput("ensemble must be at least 1 and shrinkage in (0, 1].")
     if draws is None:
@@ -201,7 +204,8 @@ def select(
         curve = members[0].curve
         record |= {"curve": curve, "objective": curve[-1], "iterations": done}
         record["centroids"] = theta.numpy()
-    return choose(rows, theta.to(rows.device), plan.product).numpy()
+    candidates = Rows(embeddings, device=device, among=torch.from_numpy(free))
+    return free[choose(candidates, theta.to(rows.device), plan.product).numpy()]
 
 
 class CentroidSelector(TransformerMixin, BaseEstimator):
@@ -222,10 +226,14 @@ class CentroidSelector(TransformerMixin, BaseEstimator):
         self.budget, self.objective, self.tau, self.lambda_ = budget, objective, tau, lambda_
         self.iterations, self.ensemble, self.seed, self.device = iterations, ensemble, seed, device
 
-    def fit(self, X: Any, y: Any = None, *, losses: Any = None) -> "CentroidSelector":
-        """Select from X (N x d), weighted by ``losses``; ``y`` is ignored."""
+    def fit(
+        self, X: Any, y: Any = None, *, losses: Any = None, excluded: Any = None
+    ) -> "CentroidSelector":
+        """Select from X (N x d), see ``select``; ``y`` is ignored."""
         record: dict[str, Any] = {}
-        self.selected_indices_ = select(X, losses=losses, record=record, **self.get_params())
+        self.selected_indices_ = select(
+            X, losses=losses, excluded=excluded, record=record, **self.get_params()
+        )
         self.objective_curve_ = record["curve"]
         self.centroids_ = record["centroids"]
         return self

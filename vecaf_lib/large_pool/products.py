@@ -9,7 +9,6 @@ Cauchy and Schwarz.
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -26,11 +25,16 @@ TILE = 32  # CUDA's int8 product takes more than 16 rows, and multiples of 8 in 
 class Rows:
     """N embeddings of d numbers, N x d floats in memory or in a file, read a chunk at a time.
 
-    Unit rows come on ``device``, their numbers on the CPU.
+    Unit rows come on ``device``, their numbers on the CPU. ``among``: those that count, None for
+    all; they are numbered anew.
     """
 
     def __init__(
-        self, embeddings: Any, chunk: int | None = None, device: torch.device | str = "cpu"
+        self,
+        embeddings: Any,
+        chunk: int | None = None,
+        device: torch.device | str = "cpu",
+        among: Int64[Tensor, " m"] | None = None,
     ) -> None:
         shape = tuple(getattr(embeddings, "shape", ()))
         # a dtype such as float32 or torch.float16
@@ -41,23 +45,20 @@ class Rows:
             )
         if torch.device(device).type == "cuda" and not torch.cuda.is_available():
             raise BadInput(f"device is {str(device)!r}, but torch sees no GPU; use 'cpu'.")
-        self.embeddings, self.chunk, self.total = embeddings, chunk or CHUNK, shape[0]
-        self.device = torch.device(device)
+        self.embeddings, self.chunk, self.device = embeddings, chunk or CHUNK, torch.device(device)
+        self.among, self.total = among, shape[0] if among is None else len(among)
 
     def stream(
         self, index: Int64[Tensor, " m"] | None = None
     ) -> Iterator[tuple[Int64[Tensor, " c"], Float[Tensor, "c d"]]]:
         """Numbers of samples and their unit rows in float32: those of ``index``, or all."""
         for part in (torch.arange(self.total) if index is None else index).split(self.chunk):
-            # a slice, where there is one, is quicker to read
-            at = part.numpy() if index is not None else slice(int(part[0]), int(part[-1]) + 1)
-            rows = self.embeddings[at]
-            rows = rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows))
-            rows = rows.to(self.device, torch.float32)
+            at = (part if self.among is None else self.among[part]).numpy()
+            rows = torch.as_tensor(self.embeddings[at]).to(self.device, torch.float32)
             lengths = rows.norm(dim=1)  # (c,)
             wrong = ~torch.isfinite(lengths) | (lengths == 0)
             if bool(wrong.any()):
-                row = int(part[int(wrong.nonzero()[0])])
+                row = int(at[int(wrong.nonzero()[0])])
                 raise BadInput(f"embeddings: row {row} has NaN or infinity, or is all zeros.")
             yield part, rows / lengths.unsqueeze(1)
 

@@ -1,7 +1,4 @@
-"""Both towers of a CLIP model (Radford et al., ICML 2021), by open_clip: frozen, float32.
-
-The text tower encodes captions (``models.text``); both together judge a style (``stylise``).
-"""
+"""Both towers of a CLIP model (Radford et al., ICML 2021), by open_clip: frozen, float32."""
 
 from pathlib import Path
 from typing import Any

@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch import Tensor
 
-from vecaf_lib.data.images import LazyImages, ahead
+from vecaf_lib.data.images import Images, ahead
 from vecaf_lib.devices import rank_and_size, resolve, state
 from vecaf_lib.errors import BadInput
-from vecaf_lib.files import Parts, read_json, sha256_json, write_json
+from vecaf_lib.files import Parts, disk_room, read_json, sha256_json, write_json
 from vecaf_lib.models.text import encode
 from vecaf_lib.models.vision import PVM
 
@@ -27,11 +26,12 @@ CAPTIONS_AT_ONCE = 4096  # encoded together, so that like lengths meet
 
 def extract(
     pvm: PVM,
-    images: UInt8[Tensor, "n 3 h w"] | LazyImages,
+    images: Images,
     path: Path,
     *,
     batch_size: int,
     identity: Mapping[str, Any],
+    compute: Callable[[Tensor], Tensor] | None = None,
     bar: Callable[[int], object] = int,
 ) -> np.memmap:
     """Write the embeddings of ``images`` to ``path``, a .npy file, and open it for reading.
@@ -41,24 +41,25 @@ def extract(
     Args:
         pvm: it is moved to this process's device and left in evaluation mode.
         path: on a disk that all processes share.
-        identity: JSON-able; what decides the embeddings beside shape, batch size and precision.
+        identity: JSON-able; what decides the rows beside shape, batch size and precision.
+        compute: from a batch of images to its rows, if not ``pvm.embed``.
         bar: called with a number of images whenever so many of this process's share are done.
 
     Returns:
-        [n, d] float32, memory-mapped, read-only; BadInput if an embedding is not finite.
+        [n, d] (or [n, ...]) float32, memory-mapped, read-only; BadInput if one is not finite.
     """
     pvm.eval().to(state().device)
+    compute = compute or pvm.embed
     settings = {
         "identity": dict(identity),
         "images": list(images.shape),
-        "width": pvm.width,
         "batch_size": batch_size,
         "precision": pvm.evaluation_precision,
     }
 
     @torch.inference_mode()
     def embed(part: Tensor) -> Tensor:
-        return pvm.embed(part.to(pvm.mean.device)).cpu()
+        return compute(part.to(pvm.mean.device)).cpu()
 
     return _fill(path, images, batch_size, settings, embed, bar)
 
@@ -79,7 +80,6 @@ def encode_into(
     settings = {
         "identity": dict(identity),
         "encoder": encoder,
-        "width": encode(captions[:1], device=device, **encoder).shape[1],
         "precision": resolve(device, encoder.get("precision", "float32")),
     }
 
@@ -92,13 +92,13 @@ def _fill(
     source: Any,
     batch_size: int,
     settings: Mapping[str, Any],
-    embed: Callable[[Any], Tensor],  # [b, d], on the CPU
+    embed: Callable[[Any], Tensor],  # [b, ...], on the CPU
     bar: Callable[[int], object],
 ) -> np.memmap:
     total = len(source)
     parts = Parts(path.with_name(f".{path.name}.parts"), settings)
     seal = path.with_suffix(".json")
-    sealed = {"digest": sha256_json(settings), "rows": total, "width": settings["width"]}
+    sealed = {"digest": sha256_json(settings), "rows": total}
     (rank, processes), everyone = rank_and_size(), state()
     finished = False
     with suppress(OSError, ValueError):  # absent or cut
@@ -113,7 +113,7 @@ def _fill(
     for batch, part in zip(missing, ahead(source[batch] for batch in missing), strict=True):
         rows = embed(part).numpy()
         if not np.isfinite(rows).all():
-            where = f"{path}: embeddings {batch.start} to {batch.stop - 1}"
+            where = f"{path}: rows {batch.start} to {batch.stop - 1}"
             raise BadInput(f"{where} are not finite; check weights, captions and precision.")
         parts.save(str(batch.start), rows)
         bar(len(rows))
@@ -121,11 +121,13 @@ def _fill(
     if everyone.is_main_process:
         seal.unlink(missing_ok=True)  # an old seal must not vouch for the new file
         whole = path.with_name(f".{path.name}.part")
-        file = np.lib.format.open_memmap(whole, "w+", np.float32, (total, settings["width"]))
-        for batch in batches:
-            file[batch] = parts.load(str(batch.start))
-        file.flush()
-        whole.replace(path)
+        row = parts.load("0")[0]
+        with disk_room(path, total * row.nbytes):
+            file = np.lib.format.open_memmap(whole, "w+", np.float32, (total, *row.shape))
+            for batch in batches:
+                file[batch] = parts.load(str(batch.start))
+            file.flush()
+            whole.replace(path)
         write_json(seal, sealed)
         parts.clear()
     everyone.wait_for_everyone()
@@ -134,10 +136,15 @@ def _fill(
 
 def embeddings(path: Path, *, size: int) -> torch.Tensor:
     """The pool's embeddings [size, d], read from the disk as used; BadInput if they do not fit."""
+    return torch.from_numpy(mapped(path, size=size))
+
+
+def mapped(path: Path, *, size: int) -> np.memmap:
+    """A file of ``size`` rows, read from the disk as used; BadInput if it is not one."""
     try:
         rows = np.load(path, mmap_mode="c", allow_pickle=False)  # never written back
-        if rows.ndim != 2 or len(rows) != size:
+        if rows.ndim < 2 or len(rows) != size:
             raise ValueError(f"its shape is {rows.shape}, but the pool has {size} images")
     except (OSError, ValueError, EOFError) as error:
         raise BadInput(f"{path} cannot be used ({error}); delete it and `dvc repro`.") from error
-    return torch.from_numpy(rows)
+    return rows

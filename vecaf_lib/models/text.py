@@ -31,7 +31,7 @@ BUCKETS = 2**20  # of 10,000 words, 48 pairs are expected to share a bucket
 
 
 @dataclass(frozen=True)
-class TextEncoderKind:
+class Kind:
     """A language encoder before it is loaded."""
 
     source: Literal["transformers", "open_clip", "hashing"]  # what builds it
@@ -43,40 +43,45 @@ class TextEncoderKind:
 
 
 TEXT_ENCODERS = {
-    "minilm": TextEncoderKind(
+    "minilm": Kind(
         "transformers", "sentence-transformers/all-MiniLM-L6-v2", ("mean", "cls"), 384, 256, True
     ),
-    "clip_vit_l": TextEncoderKind("open_clip", "ViT-L-14:openai", ("end_of_text",), 768, 77),
-    "bert_large": TextEncoderKind(
+    "clip_vit_l": Kind("open_clip", "ViT-L-14:openai", ("end_of_text",), 768, 77),
+    "bert_large": Kind(
         "transformers", "google-bert/bert-large-uncased", ("mean", "cls"), 1024, 512
     ),
-    "mt5_large": TextEncoderKind("transformers", "google/mt5-large", ("mean",), 1024, 512),
-    "gpt2_large": TextEncoderKind(
-        "transformers", "openai-community/gpt2-large", ("last", "mean"), 1280, 1024
-    ),
-    "hashed": TextEncoderKind("hashing"),
+    "mt5_large": Kind("transformers", "google/mt5-large", ("mean",), 1024, 512),
+    "gpt2_large": Kind("transformers", "openai-community/gpt2-large", ("last", "mean"), 1280, 1024),
+    "hashed": Kind("hashing"),
 }
 
 
-def locate(name: str, weights: str, model: str | None = None, revision: str | None = None) -> Any:
+def locate(
+    name: str,
+    weights: str,
+    model: str | None = None,
+    revision: str | None = None,
+    online: bool = False,
+) -> Any:
     """Path of the encoder's files, see ``weights.locate``; None for ``hashed``, which has none."""
-    checkpoint = _checkpoint(name, weights, model, revision)
-    return checkpoint and files.locate(checkpoint, weights)
+    kind = TEXT_ENCODERS[name]
+    if kind.source == "hashing":
+        return None
+    if kind.source == "open_clip":
+        checkpoint = clip.checkpoint(model or kind.model, weights, revision)
+    else:  # without a tokenizer's file no word is known
+        own, needs = model or kind.model, (("config.json",), TOKENIZERS)
+        checkpoint = files.Checkpoint("text", own, revision, needs=needs, extras=EXTRAS)
+    return files.locate(checkpoint, weights, online)
 
 
 def commit(
-    name: str, weights: str = "package", model: str | None = None, revision: str | None = None
+    name: str, weights: str, model: str | None = None, revision: str | None = None, **_: Any
 ) -> str | None:
     """Commit of the hub's files of the encoder ``name`` in the local cache, None for others."""
     place = locate(name, weights, model, revision) if weights == "hub" else None
     # .../snapshots/<commit>[/<file>]
     return place.parts[place.parts.index("snapshots") + 1] if place else None
-
-
-def download(name: str, model: str | None = None, revision: str | None = None) -> None:
-    """Fetch the encoder ``name`` into the hub's local cache; see ``weights.fetch``."""
-    if checkpoint := _checkpoint(name, "hub", model, revision):
-        files.fetch(checkpoint)
 
 
 @lru_cache(maxsize=1)
@@ -90,11 +95,9 @@ def load_text_encoder(
 ) -> Any:
     """The encoder ``name``, a ``SentenceEncoder`` or a ``Clip``; the last one loaded is kept."""
     kind, place = TEXT_ENCODERS[name], locate(name, weights, model, revision)
-    return (
-        clip.Clip(model or kind.model, place, device)
-        if kind.source == "open_clip"
-        else SentenceEncoder(kind, place, device)
-    )
+    if kind.source == "open_clip":
+        return clip.Clip(model or kind.model, place, device)
+    return SentenceEncoder(kind, place, device)
 
 
 @torch.inference_mode()
@@ -164,7 +167,7 @@ def encode(
 class SentenceEncoder:
     """An encoder of transformers and its tokenizer, frozen; ``limit``: of its input, in tokens."""
 
-    def __init__(self, kind: TextEncoderKind, folder: Path, device: str | torch.device) -> None:
+    def __init__(self, kind: Kind, folder: Path, device: str | torch.device) -> None:
         # here, as it takes seconds and few need it
         from sentence_transformers.sentence_transformer.modules import Transformer
 
@@ -198,10 +201,9 @@ class SentenceEncoder:
         """Embed one batch of captions, each cut to ``limit`` tokens."""
         from sentence_transformers.sentence_transformer.modules import Pooling
 
-        batch = self._module.preprocess(captions, max_length=limit).items()
-        states = self._module(
-            {k: v.to(self._device) if torch.is_tensor(v) else v for k, v in batch}
-        )
+        batch = self._module.preprocess(captions, max_length=limit)
+        moved = {k: v.to(self._device) for k, v in batch.items() if torch.is_tensor(v)}
+        states = self._module(batch | moved)
         mode = "lasttoken" if pooling == "last" else pooling
         return Pooling(states["token_embeddings"].shape[-1], mode)(states)["sentence_embedding"]
 
@@ -217,22 +219,11 @@ def hashed(captions: Sequence[str], *, width: int, seed: int) -> Float[Tensor, "
         n_features=BUCKETS, token_pattern=r"(?u)\b\w+\b", norm=None, alternate_sign=False
     ).transform(captions)  # (n, buckets), sparse
     used, columns = np.unique(counts.indices, return_inverse=True)
-    vectors = np.stack(
-        [np.random.default_rng([seed, int(bucket)]).standard_normal(width) for bucket in used]
-    )  # (words, width)
+    streams = (np.random.default_rng([seed, int(bucket)]) for bucket in used)
+    vectors = np.stack([stream.standard_normal(width) for stream in streams])  # (words, width)
     # a sum a caption, over its words in the order of their buckets, whatever the other captions
     t = torch.empty(len(captions), width)
     for row, (start, stop) in enumerate(pairwise(counts.indptr)):
         bag = counts.data[start:stop] @ vectors[columns[start:stop]]  # (width,)
         t[row] = torch.from_numpy(bag / np.linalg.norm(bag))
     return t
-
-
-def _checkpoint(name: str, weights: str, model: str | None, revision: str | None) -> Any:
-    kind = TEXT_ENCODERS[name]
-    if kind.source == "hashing":
-        return None
-    if kind.source == "open_clip":
-        return clip.checkpoint(model or kind.model, weights, revision)
-    needs = (("config.json",), TOKENIZERS)  # without a tokenizer's file no word is known
-    return files.Checkpoint("text", model or kind.model, revision, needs=needs, extras=EXTRAS)

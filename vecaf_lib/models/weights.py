@@ -65,12 +65,12 @@ class Checkpoint:
         return None
 
 
-def locate(checkpoint: Checkpoint, weights: str) -> Path:
-    """Path of a checkpoint: ``weights`` is ``package``, ``hub`` (its local cache) or a path."""
+def locate(checkpoint: Checkpoint, weights: str, online: bool = False) -> Path:
+    """Path of a checkpoint: of ``package``, ``hub`` (its cache; ``online`` fills it), or a path."""
     name = checkpoint.repository
     package, inside = PACKAGED.get(name, ("", ""))
     if weights == "hub":
-        place = checkpoint.cached()
+        place = fetch(checkpoint) if online else checkpoint.cached()
     elif weights == "package":
         spec = importlib.util.find_spec(package) if package else None
         place = checkpoint.within(Path(spec.origin or "").parent / inside) if spec else None
@@ -118,24 +118,15 @@ def known_model(name: str) -> PretrainedCfg:
     raise BadInput(f"vision.name: timm has no model {name!r}; {did_you_mean(name, choices)}.")
 
 
-def weights_file(name: str, weights: str) -> Path:
-    """Path of the weights of timm's model ``name``; ``weights`` is that of ``locate``."""
-    return locate(_of_timm(name), weights)
+def weights_file(name: str, weights: str, online: bool = False) -> Path:
+    """Path of the weights of timm's model ``name``; the others are those of ``locate``."""
+    repository, _, revision = (known_model(name).hf_hub_id or name).partition("@")
+    return locate(Checkpoint("vision", repository, revision or None), weights, online)
 
 
 def weights_identity(name: str, weights: str) -> str:
     """SHA-256 of the file that ``weights_file`` names, in hex."""
     return sha256_file(weights_file(name, weights))
-
-
-def download(name: str) -> Path:
-    """Fetch the weights of timm's model ``name`` into the hub's local cache; see ``fetch``."""
-    return fetch(_of_timm(name))
-
-
-def _of_timm(name: str) -> Checkpoint:
-    repository, _, revision = (known_model(name).hf_hub_id or name).partition("@")
-    return Checkpoint("vision", repository, revision or None)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -18,7 +18,6 @@ from vecaf_lib.errors import BadInput
 from vecaf_lib.files import read_json, write_json
 from vecaf_lib.pipeline import progress
 
-PARENT = "VECAF_PARENT"  # process id of the one that launched this one
 REFUSAL = "refusal.json"  # beside the task's file: the sentence of a process that refused
 
 
@@ -29,11 +28,12 @@ def launch(task: Callable[..., None], arguments: Mapping[str, Any], *, processes
         return
     with tempfile.TemporaryDirectory(prefix="vecaf-") as folder:
         path = Path(folder, "task.json")
-        write_json(path, {"task": [task.__module__, task.__name__], "arguments": arguments})
+        names = task.__module__, task.__name__
+        write_json(path, {"task": names, "arguments": arguments, "parent": os.getpid()})
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         done = subprocess.run(
             [*torchrun, f"--nproc_per_node={processes}", "-m", __name__, str(path)],
-            env={"OMP_NUM_THREADS": "1"} | os.environ | {PARENT: str(os.getpid())},
+            env={"OMP_NUM_THREADS": "1"} | os.environ,
             capture_output=True,
             text=True,
         )
@@ -51,7 +51,7 @@ def join(path: Path) -> None:
     """One of several processes: do the task that ``launch`` wrote to a file."""
     content = read_json(path)
     module, name = content["task"]
-    threading.Thread(target=_end_with, args=(int(os.environ[PARENT]),), daemon=True).start()
+    end_with(content["parent"])
     if os.environ["RANK"] != "0":
         progress.silence()
     try:
@@ -61,12 +61,16 @@ def join(path: Path) -> None:
         sys.exit(str(error))
 
 
-def _end_with(process: int) -> None:
-    """End this process when the one that launched it is gone, however that ended."""
-    with suppress(psutil.NoSuchProcess):
-        while psutil.Process(process).status() != psutil.STATUS_ZOMBIE:
-            time.sleep(1)
-    os._exit(1)
+def end_with(process: int) -> None:
+    """End this process, from now on, when another is gone, however that ended."""
+
+    def watch() -> None:
+        with suppress(psutil.NoSuchProcess):
+            while psutil.Process(process).status() != psutil.STATUS_ZOMBIE:
+                time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What a profile needs: is it at hand (``check``, no model is loaded), and fetch it (``fetch``)."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,7 +15,8 @@ from vecaf_lib.data.images import FileImages, ImageSet
 from vecaf_lib.data.load import load_lazily
 from vecaf_lib.errors import BadInput
 from vecaf_lib.models import text, weights
-from vecaf_lib.models.vision import width_of
+from vecaf_lib.models.trunk import state_shape
+from vecaf_lib.models.vision import template
 from vecaf_lib.pipeline.settings import Settings, profile_path, read
 from vecaf_lib.results.runs import runs_of
 from vecaf_lib.selection.pool import budget_of
@@ -22,6 +24,7 @@ from vecaf_lib.selection.pool import budget_of
 Line = tuple[str, bool, str]  # a thing's name, whether it is there, more about it
 DATA = Path("data")
 GIB = 2**30
+LABELLED = re.compile(r"in(1|12|21|22)k")  # in timm's tags: trained with labels of ImageNet
 RUN_FILE = 64 * 1024  # bytes that a run file and its part of the report take, roughly
 
 
@@ -51,10 +54,12 @@ def check(settings: Settings, *, data: Path) -> Iterator[Line]:
     yield _line("captions", _captions, settings, pool)
     vision, own = settings.vision, settings.text
     yield _line("vision model", weights.weights_file, vision.name, vision.weights)
+    yield _line("pretraining", _pretraining, settings)
     yield _line("text encoder", text.locate, own.name, own.weights, own.model, own.revision)
     if pool is not None:
         yield _line("budgets", _budgets, settings, len(pool))
-        yield _line("disk", _disk, settings, pool, data)
+        yield _line("disk", _disk, settings, splits, data)
+    yield _line("finetuned", _finetuned, settings)
     needed = settings.compute.memory_gib or 0.0
     yield _line("memory", _room, needed, psutil.virtual_memory().available / GIB)
     yield _line("processor", _processor, settings)
@@ -92,9 +97,39 @@ def _budgets(settings: Settings, images: int) -> str:
     return ", ".join(f"{ratio:g} % is {budget_of(ratio, images):,}" for ratio in ratios)
 
 
-def _disk(settings: Settings, pool: ImageSet, data: Path) -> str:
+def _pretraining(settings: Settings) -> str:
+    if settings.dataset.name != "imagenet":
+        return f"not on {settings.dataset.name}"
+    for method in sorted({run.method for run in runs_of(settings)}):
+        vision = settings.methods[method].vision or settings.vision
+        tag = weights.known_model(vision.name).tag
+        if vision.weights in ("hub", "package") and LABELLED.search(tag or ""):
+            raise BadInput(
+                f"{vision.name} ({tag}) of {method} has learnt ImageNet's labels already; use "
+                "vit_base_patch16_224.dino or vit_small_patch16_224.dino, or give the path of "
+                "weights that were made without labels."
+            )
+    return "without ImageNet's labels"
+
+
+def _finetuned(settings: Settings) -> str:
+    training, size = settings.training, settings.dataset.image_size
+    own = {method.vision.name for method in settings.methods.values() if method.vision}
+    for name in sorted({settings.vision.name, *own}):
+        template(name, size, training.drop_path)
+        if training.trainable != "all":
+            state_shape(name, size, training.trainable, training.blocks)
+    return str(training.trainable)
+
+
+def _disk(settings: Settings, splits: dict[str, ImageSet], data: Path) -> str:
+    pool, training = splits["train"], settings.training
     of_text = text.TEXT_ENCODERS[settings.text.name].width or settings.text.width
-    floats = len(pool) * (width_of(settings.vision.name) + of_text)
+    floats = len(pool) * (template(settings.vision.name, None).head_hidden_size + of_text)
+    if training.trainable != "all":
+        how = settings.dataset.image_size, training.trainable, training.blocks
+        rows = sum(map(len, splits.values())) + len(pool) * training.flip
+        floats += rows * state_shape(settings.vision.name, *how).numel()
     needed = len(runs_of(settings)) * RUN_FILE + 2 * 4 * floats  # twice: DVC keeps a copy
     pixels = torch.Size(pool.images.shape).numel()
     if isinstance(pool.images, FileImages) and pixels <= settings.dataset.memory_gib * GIB:
@@ -138,9 +173,9 @@ def fetch(profile: str | None, dataset: str | None = None) -> None:
     vision, own, source = settings.vision, settings.text, settings.captions
     parts: dict[str, tuple[Any, ...]] = {"images": (_fetch_images, settings)}
     if vision.weights == "hub":
-        parts["vision model"] = weights.download, vision.name
+        parts["vision model"] = weights.weights_file, vision.name, "hub", True
     if own.weights == "hub":
-        parts["text encoder"] = text.download, own.name, own.model, own.revision
+        parts["text encoder"] = text.locate, own.name, "hub", own.model, own.revision, True
     parts["captioner"] = captions.locate, source.source, source.options, True
     _print(settings, (_line(name, *part) for name, part in parts.items()))
 

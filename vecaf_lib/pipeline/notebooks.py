@@ -40,9 +40,8 @@ def read_notebook(path: Path) -> NotebookNode:
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
     except (OSError, ValueError, AttributeError, nbformat.ValidationError) as error:
-        raise BadInput(
-            f"{path} is no notebook that can be read ({str(error).splitlines()[0]})."
-        ) from error
+        reason = str(error).splitlines()[0]
+        raise BadInput(f"{path} is no notebook that can be read ({reason}).") from error
     notebook.metadata = nbformat.from_dict(_METADATA)
     for cell in notebook.cells:
         kept = {"tags", "mystnb"} & cell.metadata.keys()  # what an author writes

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -73,9 +73,27 @@ class Views:
     caption_part: Any = "whole"  # see ``captions.part_of``
     needs_text: bool = True  # whether captions are read at all
 
+    @property
+    def plain(self) -> "Views":
+        """The same without the prompt."""
+        return replace(self, prompt="")
+
     def image_file(self, folder: Path | str) -> Path:
         """The image embeddings [n, d] in the profile's folder of embeddings."""
         return Path(folder, f"image-{_key(self.vision)}.npy")
+
+    def states_files(
+        self, folder: Path | str, training: Mapping[str, Any], split: str
+    ) -> list[Path]:
+        """The frozen trunk's states [n, ...] of a split; a second file of the mirrored images.
+
+        None where nothing is frozen, no second one where training mirrors none.
+        """
+        if training["trainable"] == "all":
+            return []
+        key = _key({**self.vision, **{name: training[name] for name in ("trainable", "blocks")}})
+        ends = ["", "-mirrored"] if training["flip"] and split == "train" else [""]
+        return [Path(folder, f"states-{key}-{split}{end}.npy") for end in ends]
 
     def text_file(self, folder: Path | str) -> Path:
         """The text embeddings [n, d_text]."""

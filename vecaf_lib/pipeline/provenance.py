@@ -25,10 +25,8 @@ def write_inputs(output: str) -> None:
     """Identify the active profile's inputs in a JSON file; ``{profile}`` stands for its name."""
     project = Project.of_stage()
     names = ("dataset", "captions", "vision", "text", "methods")
-    write_json(
-        project.path(output),
-        identify_inputs({n: project.section(n) for n in names}, data=project.path("data")),
-    )
+    sections = {name: project.section(name) for name in names}
+    write_json(project.path(output), identify_inputs(sections, data=project.path("data")))
 
 
 def identify_inputs(settings: Mapping[str, Any], *, data: Path) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 import functools
 import json
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,19 @@ from typing import Any
 import torch
 
 from vecaf_lib import selection
-from vecaf_lib.cea import Augmentation, OfficialAugmentation
+from vecaf_lib.cea import Augmentation, augmentation
 from vecaf_lib.data.images import ImageSet
-from vecaf_lib.data.load import load
+from vecaf_lib.data.load import SPLITS, load
 from vecaf_lib.devices import use_device
 from vecaf_lib.evaluation import measure
 from vecaf_lib.files import read_json, sha256_file, sha256_json
 from vecaf_lib.loop import active_finetuning
+from vecaf_lib.loss_prediction import LossPredictor
 from vecaf_lib.models.extract import embeddings
-from vecaf_lib.models.vision import PVM, load_backbone
+from vecaf_lib.models.trunk import StoredStates, freeze
+from vecaf_lib.models.vision import PVM, load_pvm
 from vecaf_lib.models.weights import weights_identity
-from vecaf_lib.objective import Objective
+from vecaf_lib.objective import MULTI_CLASS, Objective
 from vecaf_lib.pipeline.project import Views, views
 from vecaf_lib.pipeline.provenance import code_digests, modules_behind
 from vecaf_lib.results.runs import Run
@@ -44,7 +46,6 @@ class Job:
     data: Path | str  # the project's data folder
     inputs: Path | str  # file that identifies the images, see ``provenance.write_inputs``
     embeddings: Path | str  # folder of the files that ``views`` names
-    blind: bool = False  # the validation split stands in for the test split, which nothing reads
 
     @property
     def method(self) -> dict[str, Any]:
@@ -57,9 +58,16 @@ class Job:
         return views(self.settings, self.name)
 
     def images(self, split: str) -> ImageSet:
-        """One split of the data set; read once a process."""
-        split = "validation" if self.blind and split == "test" else split
-        return _images(json.dumps(self.settings["dataset"]), split, str(self.data))
+        """One split of the data set, with a frozen trunk's states; read once a process."""
+        blind = self.settings["dataset"]["blind"]
+        split = "validation" if blind and split == "test" else split
+        images = _images(json.dumps(self.settings["dataset"]), split, str(self.data))
+        files = self.states_files(split)
+        return replace(images, states=StoredStates(files, len(images))) if files else images
+
+    def states_files(self, split: str) -> list[Path]:
+        """See ``Views.states_files``."""
+        return self.views.states_files(self.embeddings, self.settings["training"], split)
 
     def provenance(self) -> dict[str, Any]:
         """What the results depend on, without wording and places; ``digest`` is a hash of it."""
@@ -82,6 +90,11 @@ class Job:
         }
         if view.needs_text:
             inputs["text embeddings"] = sha256_file(view.text_file(folder))
+        if view.prompt:
+            inputs["text embeddings without it"] = sha256_file(view.plain.text_file(folder))
+        for split in SPLITS[:2] if dataset["blind"] else SPLITS:
+            for number, file in enumerate(self.states_files(split)):
+                inputs[f"{split} states{', mirrored' if number else ''}"] = sha256_file(file)
         sources = {dataset["name"], dataset["options"].get("of", dataset["name"])}
         sources |= {domains[name]["images"] for name in method["domains"]}
         modules = {f"vecaf_lib.data.{name.removesuffix('_c')}" for name in sources} | {
@@ -92,7 +105,6 @@ class Job:
         code = code_digests(modules_behind(modules) | {__name__})
         made_from: dict[str, Any] = {"settings": settings, "inputs": inputs, "code": code}
         made_from |= {"versions": {name: metadata.version(name) for name in LIBRARIES}}
-        made_from |= {"tested_on": "validation"} if self.blind else {}
         return made_from | {"digest": sha256_json(made_from)}
 
 
@@ -105,23 +117,31 @@ def _without(section: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in section.items() if name not in names}
 
 
+def make_pvm(job: Job, seed: int) -> PVM:
+    """The method's pretrained model with a fresh classifier."""
+    sections, classes = job.settings, len(job.images("train").class_names)
+    own: Any = {"seed": seed, "drop_path": sections["training"]["drop_path"]}
+    return load_pvm(job.views.vision, classes, sections["dataset"], sections["compute"], **own)
+
+
+def make_predictor(job: Job, pvm: PVM, seed: int) -> LossPredictor | None:
+    """The loss predictor of LearnLoss and TA-VAAL, None for other methods."""
+    kind = getattr(selection.load(job.method["select"]), "LOSS_PREDICTOR", None)
+    options = job.method["loss_predictor"] or {}
+    return kind and kind(pvm, generator(seed, "companion"), **options)
+
+
 def make_run(job: Job, run: Run) -> dict[str, Any]:
     """Finetune once and return what the run file is to hold."""
-    method, view, settings = job.method, job.views, job.settings
-    compute, train = settings["compute"], job.images("train")
-    use_device(compute["device"])
-    pvm = PVM(
-        load_backbone(**view.vision, image_size=settings["dataset"]["image_size"]),
-        len(train.class_names),
-        generator=generator(run.seed, "initialisation"),
-        precision=compute["precision"],
-        evaluation_precision=compute["evaluation_precision"],
-    )
+    method, settings, train = job.method, job.settings, job.images("train")
+    recipe = Recipe(**settings["training"])
+    use_device(settings["compute"]["device"])
+    pvm = make_pvm(job, run.seed)
     if method["stylise"]:
         prompt = settings["domains"][method["domain"]]["prompt"]
         train = stylised(train, prompt=prompt, pvm=pvm, seed=run.seed, **method["stylise"])
+    freeze(pvm, recipe.trainable, recipe.blocks)
     module = selection.load(method["select"])
-    make_predictor = getattr(module, "LOSS_PREDICTOR", None)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = active_finetuning(
@@ -131,18 +151,19 @@ def make_run(job: Job, run: Run) -> dict[str, Any]:
             job.images("test"),
             select=functools.partial(module.select, **method["options"]),
             needs=module.NEEDS,
-            cea=augmentation(job, seed=run.seed, size=len(train)),
+            cea=cea_of(job, seed=run.seed, size=len(train)),
             budget=budget_of(run.ratio, len(train)),
             loops=run.loops,
             multi_run=run.multi_run,
-            recipe=Recipe(**settings["training"]),
+            recipe=recipe,
             seed=run.seed,
             first_losses=method["first_losses"],
-            pretrained_embeddings=embeddings(view.image_file(job.embeddings), size=len(train)),
-            accumulate=method["accumulate"],
-            objective=Objective(train.class_names.index(run.target) if run.target else None),
-            loss_predictor=make_predictor and make_predictor(pvm, generator(run.seed, "companion")),
+            pretrained_embeddings=embeddings(job.views.image_file(job.embeddings), size=len(train)),
+            sets=run.sets,
+            **objectives(run, train.class_names),
+            loss_predictor=make_predictor(job, pvm, run.seed),
             cold_start=getattr(module, "COLD_START", False),
+            probe=method["probe"],
         )
     if method["domains"] and not run.target:
         result["domains"] = {name: _in_domain(job, pvm, name) for name in method["domains"]}
@@ -150,6 +171,20 @@ def make_run(job: Job, run: Run) -> dict[str, Any]:
     result["labels_seen"] = "all" if all_labels else "chosen only"
     ours = {str(warning.message) for warning in caught if "vecaf_lib" in warning.filename}
     return result | {"warnings": sorted(ours)}
+
+
+def objectives(run: Run, class_names: Sequence[str]) -> dict[str, Objective]:
+    """What a run finetunes and selects by: all classes, or one against all others (Table 2).
+
+    With the reading "selection" selection alone has the 1-vs-all loss, and the accuracy is the
+    recall of that class among all.
+    """
+    if not run.target:
+        return {"objective": MULTI_CLASS}
+    target = class_names.index(run.target)
+    if run.reading == "selection":
+        return {"objective": Objective(recall_of=target), "selection_objective": Objective(target)}
+    return {"objective": Objective(target)}
 
 
 def _in_domain(job: Job, pvm: PVM, domain: str) -> dict[str, float]:
@@ -167,12 +202,10 @@ def _in_domain(job: Job, pvm: PVM, domain: str) -> dict[str, float]:
     return accuracies | {"mean": sum(accuracies.values()) / len(accuracies)}
 
 
-def augmentation(job: Job, *, seed: int, size: int) -> Augmentation | OfficialAugmentation | None:
-    """CEA as the method's settings have it, or None."""
-    cea = job.method["cea"]
+def cea_of(job: Job, *, seed: int, size: int) -> Augmentation | None:
+    """CEA as the method's settings have it, with the pool's text embeddings; or None."""
+    cea, view = job.method["cea"], job.views
     if cea is None:
         return None
-    text = embeddings(job.views.text_file(job.embeddings), size=size)
-    if cea["mode"] == "official":
-        return OfficialAugmentation(text, seed=seed, bridge=cea["bridge"], ridge=cea["ridge"])
-    return Augmentation(text, seed=seed, **_without(cea, "mode"))
+    text, plain = (embeddings(v.text_file(job.embeddings), size=size) for v in (view, view.plain))
+    return augmentation(cea, text=text, plain_text=plain if view.prompt else None, seed=seed)

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import threading
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
@@ -18,7 +16,7 @@ from vecaf_lib.devices import rank_and_size
 from vecaf_lib.errors import BadInput
 from vecaf_lib.options import one_of
 from vecaf_lib.pipeline import progress
-from vecaf_lib.pipeline.launch import launch
+from vecaf_lib.pipeline.launch import end_with, launch
 from vecaf_lib.pipeline.run import Job, make_run
 from vecaf_lib.results.runs import Run, RunStore
 from vecaf_lib.selection.pool import budget_of
@@ -108,10 +106,4 @@ def _settle_in(parent: int) -> None:
     """In a worker: no bars, a quiet end by Ctrl-C, and an end when its parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     progress.silence()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    end_with(parent)

@@ -4,12 +4,14 @@ Trials are in ``profiles/search/PROFILE.yaml``, their means in ``reports/PROFILE
 """
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
+from pydantic import model_validator
 
 from vecaf_lib.errors import BadInput
 from vecaf_lib.files import sha256_json
@@ -17,7 +19,7 @@ from vecaf_lib.options import Count, Whole, one_of
 from vecaf_lib.pipeline import settings
 from vecaf_lib.pipeline.run import Job
 from vecaf_lib.pipeline.runs import make_runs
-from vecaf_lib.pipeline.settings import Ratio, Section, Some
+from vecaf_lib.pipeline.settings import Ratio, Section, Sets, Some
 from vecaf_lib.results.compare import write_table
 from vecaf_lib.results.runs import FULL, Run, RunStore
 
@@ -28,6 +30,7 @@ class Round(Section):
     methods: Annotated[list[str], Some]
     ratios: Annotated[list[Ratio], Some]
     loops: Count = 3
+    sets: Sets = ["fresh"]  # noqa: RUF012 (pydantic copies it)
     seeds: Annotated[list[Whole], Some] | None = None  # the round's own
     settings: Annotated[list[dict[str, Any]], Some]  # method.* are of the method that is tried
 
@@ -37,6 +40,18 @@ class Search(Section):
 
     seeds: Annotated[list[Whole], Some]
     rounds: Annotated[dict[str, Round], Some]
+
+    @model_validator(mode="after")
+    def _same_effort(self) -> "Search":
+        """As many trials of a recipe for each method, and as many of options for those with any."""
+        for kind in ("training.", "method."):
+            tried = Counter[str]()
+            for part in self.rounds.values():
+                count = sum(any(name.startswith(kind) for name in s) for s in part.settings)
+                tried.update({method: count for method in part.methods if count})
+            if len({*tried.values()}) > 1:
+                raise ValueError(f"{kind}* has unequal numbers of settings ({dict(tried)})")
+        return self
 
 
 def search(profile: str, rounds: Collection[str] = (), root: Path = Path()) -> pd.DataFrame:
@@ -83,16 +98,21 @@ def trials(
         part = plan.rounds[name]
         for method, setting in product(part.methods, part.settings):
             one_of(method, content["methods"], f"method, but {where} has it")
-            changes = {re.sub(r"^method\.", f"methods.{method}.", n): v for n, v in setting.items()}
+            changes = {"dataset.blind": True}
+            changes |= {
+                re.sub(r"^method\.", f"methods.{method}.", n): v for n, v in setting.items()
+            }
             new = settings.checked(settings.change(content, changes), str(where))
             whole = new.model_dump(mode="json")
             own = whole["methods"][method]
             own["domains"] = []  # theirs are test images
-            job = Job(whole, method, *files, blind=True)
+            job = Job(whole, method, *files)
             key = f"{method}-{sha256_json([own, whole['training']])[:12]}"
             full = own["select"] == FULL
             text = ", ".join(f"{name} {value}" for name, value in setting.items())
-            for ratio in [100.0] if full else part.ratios:
+            places: Any = [(100.0, "fresh")] if full else product(part.ratios, part.sets)
+            for ratio, sets in places:
                 same = (whole["dataset"]["name"], key, not full, ratio, part.loops)
                 line = {"round": name, "method": method, "setting": text, "ratio": ratio}
-                yield line, job, [Run(*same, seed) for seed in part.seeds or plan.seeds]
+                runs = [Run(*same, seed, sets=sets) for seed in part.seeds or plan.seeds]
+                yield line | {"sets": sets}, job, runs

@@ -14,7 +14,7 @@ from pydantic import AfterValidator as After
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from vecaf_lib import captions, selection
-from vecaf_lib.cea import Augmentation
+from vecaf_lib.cea import OFFICIAL, Augmentation
 from vecaf_lib.data.load import Corruption, Severity
 from vecaf_lib.data.load import option_schema as dataset_options
 from vecaf_lib.data.place import KNOWN
@@ -22,6 +22,7 @@ from vecaf_lib.devices import Device, Precision
 from vecaf_lib.errors import BadInput, did_you_mean
 from vecaf_lib.evaluation import FirstLosses
 from vecaf_lib.files import atomic_write, write_json
+from vecaf_lib.loss_prediction import LossPredictor
 from vecaf_lib.models.text import TEXT_ENCODERS, encode
 from vecaf_lib.options import Count, NotNegative, Positive, Whole, one_of, schema_of, sentences
 from vecaf_lib.training import Recipe
@@ -67,6 +68,10 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
 
+# What a loop finetunes on: the set it selects, or all sets so far.
+Sets = Annotated[list[Literal["fresh", "kept"]], Some]
+
+
 class StandsFor(Section):
     """The data set of the paper that the profile is about."""
 
@@ -81,6 +86,7 @@ class Dataset(Section):
     image_size: ImageSize
     root: str | None = None
     memory_gib: NotNegative = 1.0
+    blind: bool = False  # the validation split stands in for the test split, which nothing reads
     options: Options = {}
 
 
@@ -108,7 +114,12 @@ class Text(Section, schema_of(encode, ("captions", "device", "bar"), "Text")):  
 
 
 class Training(Section, schema_of(Recipe, (), "Training")):  # type: ignore[misc]
-    """Finetuning: the fields of ``vecaf_lib.training.Recipe``."""
+    """Finetuning: the fields of ``vecaf_lib.training.Recipe``, which says what does not fit."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Training":
+        Recipe(**self.model_dump())
+        return self
 
 
 class Domain(Section):
@@ -121,16 +132,17 @@ class Domain(Section):
     severities: Annotated[list[Severity], Some] = [*get_args(Severity)]
 
 
-class CEA(Section, schema_of(Augmentation, ("text", "seed"), "CEA")):  # type: ignore[misc]
+class CEA(Section, schema_of(Augmentation, ("text", "seed", "plain_text"), "CEA")):  # type: ignore[misc]
     """Embedding augmentation, as in the paper or in its code; see ``vecaf_lib.cea``."""
 
     mode: Literal["paper", "official"] = "paper"
+    first_loop: bool = True  # of mode official: whether the first loop's pool is augmented, too
 
     @model_validator(mode="after")
-    def _official_has_no_choices(self) -> "CEA":
-        fixed = sorted(self.model_fields_set - {"mode", "bridge", "ridge"})
-        if self.mode == "official" and fixed:
-            raise ValueError(f"mode 'official' has no {' and no '.join(fixed)}; leave it out")
+    def _of_the_mode(self) -> "CEA":
+        others = OFFICIAL if self.mode == "official" else self.model_fields_set - {"first_loop"}
+        if fixed := sorted(self.model_fields_set - {"mode", *others}):
+            raise ValueError(f"mode {self.mode!r} has no {' and no '.join(fixed)}; leave it out")
         return self
 
 
@@ -143,13 +155,21 @@ class Stylise(Section):
     batch_size: Count = 4
 
 
+Prediction: Any = schema_of(LossPredictor, ("pvm", "generator", "ranking"), "LossPrediction")
+
+
+class LossPrediction(Section, Prediction):
+    """How a rival's loss predictor is trained; see ``vecaf_lib.loss_prediction``."""
+
+
 class Method(Section):
     """How a method selects, whether it augments, and what it works on."""
 
     select: Annotated[str, After(lambda name: one_of(name, selection.names(), "selector"))]
     options: Options = {}
     first_losses: FirstLosses = "uniform"
-    accumulate: bool = False
+    probe: bool = False  # a ridge probe of frozen embeddings in place of finetuning
+    loss_predictor: LossPrediction | None = None  # of LearnLoss and TA-VAAL
     cea: CEA | None = None
     stylise: Stylise | None = None  # moves the training images to the domain
     vision: Vision | None = None  # replaces the profile's own, as does text
@@ -166,6 +186,15 @@ class Method(Section):
             raise ValueError("stylise needs a domain, whose prompt says what style")
         if not self.cea and (self.class_names or self.caption_part != "whole"):
             raise ValueError("class_names and caption_part are for captions; give cea, their user")
+        rival = hasattr(selection.load(self.select), "LOSS_PREDICTOR")
+        if self.loss_predictor and not rival:
+            raise ValueError(
+                f"loss_predictor is not for {self.select}, which has none; leave it out"
+            )
+        if self.probe and (self.cea or rival):
+            raise ValueError(
+                "probe finetunes nothing; take a method without cea and loss predictor"
+            )
         return self
 
 
@@ -176,7 +205,9 @@ class Table(Section):
     single_run: list[str] = []  # have a row in which one selection serves all loops
     ratios: Annotated[list[Ratio], Some]
     loops: Annotated[list[Count], Some] = [3]
+    sets: Sets = ["fresh"]
     targets: list[str] = []  # classes told from all others, a run each (Table 2)
+    readings: Annotated[list[Literal["finetuning", "selection"]], Some] = ["finetuning"]  # of it
     seeds: list[Whole] = []  # the table's own (a replication); none are the profile's
     reference: str | None = None  # the row that the others are compared with
     by_class: bool = False  # also in mean accuracy per class
@@ -189,6 +220,7 @@ class Figures(Section):
     methods: Annotated[list[str], Some]
     ratio: Ratio
     loops: Count = 3
+    sets: Sets = ["fresh"]
     loss_window: Count  # steps that figure 4 averages over
     target_accuracy: Annotated[list[Ratio], Some]  # validation, to which figure 5 counts batches
 
@@ -248,6 +280,8 @@ def _misfits(kind: str, section: Any, above: Mapping[str, Any]) -> Iterator[str]
         yield from _unknown(f"{name}.reference", filter(None, [table.reference]), table.methods)
         if (most := max(table.loops)) > steps:
             yield f"{name}.loops has {most}, {short}"
+        if "kept" in table.sets and most * max(table.ratios) > 100:
+            yield f"{name}.sets has kept, but {most} x {max(table.ratios):g} % exceed the pool"
         if name == "table3" and any(methods[row].domains == [] for row in rows if methods.get(row)):
             yield f"{name} has a method whose domains are empty; name some"
         if both := sorted({*table.seeds} & {*above.get("seeds", ())}):

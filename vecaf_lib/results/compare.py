@@ -13,7 +13,8 @@ from scipy import stats
 from vecaf_lib.errors import BadInput
 from vecaf_lib.files import atomic_write
 
-TEXTS = ["reference", "seeds", "domain", "severity", "cells", "runs"]  # columns that may be empty
+# columns that may be empty
+TEXTS = ["reference", "seeds", "reading", "domain", "severity", "training", "cells", "runs"]
 
 
 def compare(
@@ -33,7 +34,8 @@ def compare(
         frame: one row a run; ``by``: columns that tell one group from another.
         reference: column -> value. Each group is compared with the one whose ``by`` columns have
             these values and are its own otherwise.
-        cell: pattern of the rows' ids, e.g. ``table2/{method}/{target}``.
+        cell: pattern of the rows' ids, e.g. ``table2/{method}/{target}``; an id of kept sets ends
+            in ``/kept``.
         others: further references; their names end the names of their columns.
 
     Returns:
@@ -53,7 +55,7 @@ def compare(
     for key, rows in groups.items():
         mine, place = _finite(rows[value], key), _place(rows, by, key)
         line = (
-            {"cell": cell.format(**place), **place, "n": len(mine)}
+            {"cell": _cell(cell, place), **place, "n": len(mine)}
             | {"seeds": " ".join(map(str, mine.index)), "reference": ""}
             | {"mean": mine.mean(), "standard_error": mine.sem(), "n_pairs": 0}
         )
@@ -70,7 +72,7 @@ def compare(
                     )
                 pairs = mine[common] - theirs[common]
                 if not name:
-                    line["reference"] = cell.format(**_place(groups[other], by, other))
+                    line["reference"] = _cell(cell, _place(groups[other], by, other))
                     line["n_pairs"] = len(pairs)
             reach = stats.t.ppf(0.975, max(len(pairs) - 1, 1)) * pairs.sem()  # NaN for one pair
             ends = (pairs.mean(), pairs.mean() - reach, pairs.mean() + reach)
@@ -127,8 +129,12 @@ def save(figure: Figure, stem: Path, caption: str) -> None:
 
 
 def _place(rows: pd.DataFrame, by: Sequence[str], key: tuple[Any, ...]) -> dict[str, Any]:
-    described = ("method", "label", "selection", "labels_seen", "ratio", "loops")
+    described = ("method", "label", "selection", "sets", "labels_seen", "ratio", "loops")
     return dict(zip(by, key, strict=True)) | {n: rows[n].iloc[0] for n in described if n in rows}
+
+
+def _cell(pattern: str, place: Mapping[str, Any]) -> str:
+    return pattern.format(**place) + "/kept" * (place.get("sets") == "kept")
 
 
 def _finite(values: pd.Series, key: tuple[Any, ...]) -> pd.Series:

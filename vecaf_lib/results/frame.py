@@ -12,10 +12,11 @@ import pandas as pd
 
 from vecaf_lib.results.runs import Run, RunStore
 
-KEYS = ["method", "multi_run", "ratio", "loops", "seed", "target"]
+KEYS = ["method", "multi_run", "sets", "ratio", "loops", "seed", "target", "reading"]
 MEASURES = ["mean_class_accuracy", "recall", "specificity"]  # percent; besides accuracy
 LABELS = {  # method -> the name that is printed for it
     "random": "Random",
+    "probe": "Probe on frozen features",
     "learnloss": "LearnLoss",
     "ta_vaal": "TA-VAAL",
     "alfa_mix": "ALFA-Mix",
@@ -35,11 +36,12 @@ LABELS = {  # method -> the name that is printed for it
     "vecaf_procrustes": "VeCAF, Procrustes bridge",
     "vecaf_eta": "VeCAF, another eta",
     "vecaf_probe": "VeCAF, first losses of a probe",
-    "vecaf_accumulated": "VeCAF that keeps its sets",
     "vecaf_named": "VeCAF with class names",
     "vecaf_nouns": "VeCAF, captions of nouns",
     "vecaf_attributes": "VeCAF, captions of attributes",
     "vecaf_hashed": "VeCAF, text without meaning",
+    "vecaf_lite1": "VeCAF, EfficientNet-Lite1",
+    "vecaf_lite1_hashed": "VeCAF, EfficientNet-Lite1, text without meaning",
     "vecaf_official": "VeCAF as released",
     "vecaf_by_class": "VeCAF by class (ours)",
     "vecaf_self_paced": "VeCAF self-paced (ours)",
@@ -48,10 +50,8 @@ LABELS = {  # method -> the name that is printed for it
     "paced_hashed": "Self-paced, text without meaning",
     "paced_uniform": "Self-paced without losses",
     "paced_hard": "Self-paced, equation 3's losses",
-    "paced_fresh": "Self-paced, fresh sets alone",
     "paced_alone": "Self-paced without the ensemble",
     "paced_printed": "Self-paced, VeCAF's selection",
-    "activeft_accumulated": "ActiveFT that keeps its sets",
     "clipstyler": "CLIPstyler",
 }
 
@@ -65,8 +65,8 @@ def tidy(folder: Path, runs: Sequence[Run]) -> pd.DataFrame:
     """One row a run and tested set; BadInput if a run is missing or damaged.
 
     Besides the keys: domain (empty for the profile's own test images); accuracy after the last step
-    (in a domain the mean over severities, with a target that of recall and specificity) and
-    ``MEASURES``, in percent; NaN where absent.
+    (in a domain the mean over severities; of a target the mean of recall and specificity, with
+    reading "selection" its recall among all classes) and ``MEASURES``, percent; NaN where absent.
     """
 
     def tested(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -105,6 +105,22 @@ def losses(folder: Path, runs: Sequence[Run]) -> pd.DataFrame:
 def selections(folder: Path, runs: Sequence[Run]) -> pd.DataFrame:
     """One row a loop: loop (from 1), chosen (ids of images), and what else the run says of it."""
     return _frame(folder, runs, lambda result: result["loops"])
+
+
+def first_loops(folder: Path, runs: Sequence[Run]) -> pd.DataFrame:
+    """One row a run that selects: first_set (sorted ids of its first set), validation_accuracy.
+
+    The accuracy, in percent, is that of the last evaluation within the first loop; a run without
+    one is left out.
+    """
+
+    def first(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        loops, curve = result["loops"], result["curve"]
+        points = [point for point in curve if point["step"] <= curve[-1]["step"] // len(loops)]
+        if loops[0]["chosen"] and points:
+            yield points[-1] | {"first_set": tuple(sorted(loops[0]["chosen"]))}
+
+    return _frame(folder, runs, first)
 
 
 def batches_to(points: pd.DataFrame, target: float) -> pd.DataFrame:

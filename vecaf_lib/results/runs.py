@@ -4,14 +4,15 @@ import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vecaf_lib.errors import BadInput
 from vecaf_lib.files import RUN_SUFFIX, read_run, sha256_json, write_run
 
 FORMAT = "vecaf-run-1"
+OLDER = {"sets": "fresh", "reading": ""}  # what files of older runs do not name
 FULL = "full"  # selects nothing: the whole pool, once
 
 
@@ -21,20 +22,28 @@ class Run:
 
     dataset: str  # such as "digits"
     method: str  # such as "vecaf"
-    multi_run: bool  # a fresh selection in each loop, or one selection for all
+    multi_run: bool  # a selection in each loop, or one for all
+    # what a loop finetunes on: the set it selects, or all sets so far; fresh if there is only one
+    sets: Literal["fresh", "kept"] = field(default="fresh", kw_only=True)
     ratio: float  # selected share of the pool, in percent
     loops: int
     seed: int  # from which all random streams of the run derive
     target: str = ""  # class that is told from all others; empty where all are told apart
+    # of a target: "" finetunes and selects with the 1-vs-all loss, "selection" only selects with it
+    reading: Literal["", "selection"] = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ratio", float(self.ratio))  # 5 and 5.0 are one run, one file
 
     @property
     def name(self) -> str:
-        """The run within its method, such as ``multi-r5-l3-s0`` or ``multi-r5-l3-s0-tcat``."""
-        kind = "multi" if self.multi_run else "single"
-        target = "-t" + re.sub(r"\W+", "_", self.target) if self.target else ""
+        """The run within its method, such as ``multi-kept-r5-l3-s0`` or ``multi-r5-l3-s0-tcat``.
+
+        The class is behind ``t``, or behind ``s`` where only the selection has the 1-vs-all loss.
+        """
+        kind = ("multi" if self.multi_run else "single") + "-kept" * (self.sets == "kept")
+        loss = "s" if self.reading else "t"
+        target = f"-{loss}" + re.sub(r"\W+", "_", self.target) if self.target else ""
         return f"{kind}-r{self.ratio:g}-l{self.loops}-s{self.seed}{target}"
 
     @property
@@ -54,20 +63,30 @@ def runs_of(settings: Any) -> list[Run]:
     for table in [*(tables[name] for name in order), curves]:
         rows = [(name, True) for name in table["methods"]]
         rows += [(name, False) for name in table.get("single_run", ())]
+        targets = table.get("targets") or [""]
+        readings = table.get("readings", ["finetuning"]) if any(targets) else ["finetuning"]
         for name, anew in (row for row in rows if row[0] not in table.get("optional", ())):
             full = methods[name]["select"] == FULL
-            runs += itertools.starmap(
-                Run,
-                itertools.product(
-                    [settings["dataset"]["name"]],
-                    [name],
-                    [anew and not full],
-                    [100.0] if full else table["ratios"],
-                    table["loops"],
-                    table.get("seeds") or settings["seeds"][: methods[name]["repetitions"]],
-                    table.get("targets") or [""],
-                ),
+            multi_run = anew and not full
+            places = itertools.product(
+                table.get("sets", ["fresh"]) if multi_run else ["fresh"],
+                readings,
+                [100.0] if full else table["ratios"],
+                table["loops"],
+                table.get("seeds") or settings["seeds"][: methods[name]["repetitions"]],
+                targets,
             )
+            for sets, reading, *place in places:
+                runs.append(
+                    Run(
+                        settings["dataset"]["name"],
+                        name,
+                        multi_run,
+                        *place,
+                        sets=sets,
+                        reading=reading.replace("finetuning", ""),
+                    )
+                )
     return list(dict.fromkeys(runs))
 
 
@@ -95,7 +114,7 @@ class RunStore:
         checksum = content.pop("checksum", None) if isinstance(content, dict) else None
         if checksum != sha256_json(content) or content.get("format") != FORMAT:
             fault = "is damaged (its checksum or format does not fit)"
-        elif content.get("run") != asdict(run):
+        elif OLDER | content.get("run", {}) != asdict(run):
             fault = f"holds another run ({content.get('run')})"
         else:
             return content

@@ -6,18 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import pandas as pd
+
 REPRODUCED = "reproduced"
 DIRECTION = "direction only"
 NOT = "not reproduced"
 NOT_RUN = "not run at this size"
+BROKEN = "training broken"
 CONTRADICTS = "contradicts itself in the paper"
 SETTING = "a setting, no claim"
-VERDICTS = (REPRODUCED, DIRECTION, NOT, NOT_RUN, CONTRADICTS, SETTING)
+VERDICTS = (REPRODUCED, DIRECTION, NOT, NOT_RUN, BROKEN, CONTRADICTS, SETTING)
 
 CONFIDENCE = 1.96  # of a normal distribution's 95 % interval
 POINTS = 0.5  # what two numbers in percent may differ in any case
 SHARE = 0.05  # the same for numbers of another unit, as a share of the paper's
 SEEDS = 3  # the fewest that a verdict is based on; the paper's own number of repetitions
+# Points of validation accuracy between two trainings on the same images, which begin alike, see the
+# same batches, and differ in what a method trains besides. Measured with LearnLoss' loss predictor:
+# 0 where its gradient stops before the vision model, 30 where it swamps that model's own.
+APART = 5.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,32 @@ def rule() -> str:
     return inspect.cleandoc(verdict.__doc__ or "").partition("\n\nArgs:")[0]
 
 
+def broken_training(first_loops: pd.DataFrame, limit: float = APART) -> dict[str, float]:
+    """Methods that learn something else than random selection does from one and the same first set.
+
+    Such a method's rows say nothing of what it selects: it is not ranked.
+
+    Args:
+        first_loops: columns method, ratio (percent), loops, seed, target, reading, first_set and
+            validation_accuracy (percent), of methods that finetune alike; see
+            ``vecaf_lib.results.frame.first_loops``.
+        limit: points that the mean over paired seeds may be away from random's.
+
+    Returns:
+        By method its mean distance, with its sign, at the ratio where that is largest.
+    """
+    if first_loops.empty:
+        return {}
+    place = ["ratio", "loops", "seed", "target", "reading", "first_set"]
+    is_random = first_loops["method"] == "random"
+    random = first_loops[is_random].drop_duplicates(place)  # fresh and kept begin alike
+    pairs = first_loops[~is_random].merge(random, on=place, suffixes=("", "_random"))
+    pairs["gap"] = pairs["validation_accuracy"] - pairs["validation_accuracy_random"]
+    means = pairs.groupby(["method", "ratio"], as_index=False)["gap"].mean()
+    worst = means[means["gap"].abs() > limit].sort_values("gap", key=abs)
+    return dict(zip(worst["method"], worst["gap"], strict=True))  # the largest stays
+
+
 def verdict(
     kind: Literal["value", "direction", "contradiction", "setting"],
     *,
@@ -70,6 +103,7 @@ def verdict(
     percent: bool = True,
     effects: Sequence[Effect] = (),
     missing: Sequence[str] = (),
+    broken: Sequence[str] = (),
     expect: Literal["higher", "lower"] = "higher",
     up_to: bool = False,
 ) -> Verdict:
@@ -96,6 +130,8 @@ def verdict(
        seeds. Otherwise *not reproduced*: an interval that includes zero is no confirmation, and no
        refutation either.
     5. A **setting** that a figure's caption prints is *no claim* and gets no verdict.
+    6. *Training broken*, before rules 2 to 4, if a cell is of a method that after one and the same
+       random first set is more than 5 points of validation accuracy away from random selection.
 
     Numbers of batches to a target accuracy are compared as quotients of means, on the claimed side
     of 1. Intervals stand alone: nothing is corrected for the number of comparisons.
@@ -104,11 +140,14 @@ def verdict(
         general: the claim is bound to no data set.
         effects: the comparisons, for a direction; ``expect``: the claimed side.
         up_to: the paper's size belongs to the largest effect alone.
+        broken: the methods in the comparisons whose training is broken.
     """
     if kind == "contradiction":
         return Verdict(CONTRADICTS, "1: the paper's own numbers exclude each other")
     if kind == "setting":
         return Verdict(SETTING, "5: no claim")
+    if broken:
+        return Verdict(BROKEN, f"6: {', '.join(broken)}")
     if not paper_setting and not (general and kind == "direction"):
         return Verdict(NOT_RUN, "2: not the paper's setting")
     absent = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")

@@ -67,10 +67,9 @@ def select(
             pool, budget, None, generator=generator, record=record, **options
         )
     e = normalize(pool.need("embeddings"), dim=1)
-    theta = descent.optimise(
-        descent.start(e, budget, generator=generator),
-        contrast(e, tau, reassign_every=reassign_every),
-        record=record,
-        **options,
-    )
-    return descent.nearest_unused(e, theta)
+    first = descent.start(pool.size, budget, generator=generator)
+    objective = contrast(e, tau, reassign_every=reassign_every)
+    theta = descent.optimise(e[first], objective, record=record, **options)
+    chosen = descent.nearest_unused(e, theta, pool.candidates())
+    descent.describe(record, e, theta, first, chosen)
+    return chosen

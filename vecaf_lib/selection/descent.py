@@ -32,9 +32,9 @@ def nearest(
     return torch.cat([p.values for p in parts]), torch.cat([p.indices for p in parts])
 
 
-def start(e: Float[Tensor, "n d"], budget: int, *, generator: Generator) -> Float[Tensor, "k d"]:
-    """K distinct samples of the pool as initial centroids, as ActiveFT does."""
-    return e[torch.randperm(len(e), generator=generator)[:budget]].clone()
+def start(size: int, budget: int, *, generator: Generator) -> Int64[Tensor, " k"]:
+    """Indices of K distinct samples, whose embeddings are the initial centroids, as in ActiveFT."""
+    return torch.randperm(size, generator=generator)[:budget]
 
 
 def optimise(
@@ -72,14 +72,48 @@ def optimise(
     return theta
 
 
-def nearest_unused(e: Float[Tensor, "n d"], theta: Float[Tensor, "k d"]) -> Int64[Tensor, " k"]:
-    """Each centroid, in order, takes its nearest unused sample; ties go to the lower index."""
+def nearest_unused(
+    e: Float[Tensor, "n d"], theta: Float[Tensor, "k d"], candidates: Tensor | None = None
+) -> Int64[Tensor, " k"]:
+    """Each centroid, in order, takes its nearest unused sample; ties go to the lower index.
+
+    ``candidates`` are the indices that may be chosen, K at least; None for all.
+    """
     chosen: list[int] = []
+    free = np.ones(len(e), bool)
+    if candidates is not None:
+        free = np.isin(np.arange(len(e)), candidates.numpy())
     for rows in theta.split(256):
         for cosines in (rows @ e.T).numpy():  # (n,)
-            cosines[chosen] = -np.inf
+            cosines[~free] = -np.inf
             chosen.append(int(cosines.argmax()))  # of equals, the lowest
+            free[chosen[-1]] = False
     return torch.tensor(chosen)
+
+
+def share(part: Int64[Tensor, " k"], whole: Int64[Tensor, " l"]) -> float:
+    """The share of ``part`` that is in ``whole``, 0 to 1."""
+    return float(torch.isin(part, whole).double().mean())
+
+
+def empty(e: Float[Tensor, "n d"], theta: Float[Tensor, "k d"]) -> float:
+    """The share of centroids that are nobody's nearest, 0 to 1."""
+    return 1 - len(nearest(e, theta)[1].unique()) / len(theta)
+
+
+def describe(
+    record: Record,
+    e: Float[Tensor, "n d"],
+    theta: Float[Tensor, "k d"],
+    first: Int64[Tensor, " k"],
+    chosen: Int64[Tensor, " k"],
+) -> None:
+    """Record ``empty_centroids`` and ``start_kept``, the share of the ``first`` that is chosen.
+
+    ``first`` are the samples at which the descent started.
+    """
+    if record is not None:
+        record |= {"empty_centroids": empty(e, theta), "start_kept": share(first, chosen)}
 
 
 def select_fast(
@@ -92,6 +126,7 @@ def select_fast(
     from vecaf_lib.large_pool import select
 
     diagnostics: dict[str, Any] = {}
+    options |= {} if pool.excluded is None else {"excluded": pool.excluded.numpy()}
     options = {"iterations": 300, "learning_rate": 1e-3, "tolerance": 0.0} | options
     chosen = select(pool.need("embeddings"), budget, losses, record=diagnostics, **options)
     if record is not None:

@@ -13,4 +13,5 @@ def select(pool: Pool, budget: int, *, generator: torch.Generator, record: Recor
     """Choose the whole pool; the budget must be N (ratio 100)."""
     if budget != pool.size:
         raise BadInput(f"ratio: full-data finetuning uses all {pool.size} samples; give 100.")
+    pool.check_budget(budget)
     return torch.arange(pool.size)

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from vecaf_lib.loss_prediction import LossPredictor
 from vecaf_lib.selection import random
 from vecaf_lib.selection.pool import Pool, Record, Share
-from vecaf_lib.training import LossPredictor
 
 NEEDS = frozenset({"predicted_losses", "labelled"})
 COLD_START = True
@@ -23,30 +23,39 @@ def select(
     *,
     generator: torch.Generator,
     record: Record = None,
-    subset: Share = 1.0,
-    exclude_labelled: bool = True,
+    subset: Share = 0.2,
 ) -> Tensor:
     """Choose the ``budget`` largest predicted losses, largest first; ties keep the pool's order.
 
+    Labelled samples come last. The first set is random.
+
     Args:
         record: receives the numbers of ``candidates`` and of ``repeats``, chosen before.
-        subset: share of the pool that is drawn at random as candidates, never fewer than K, lest
-            near duplicates are chosen; theirs is 0.2 (10,000 of CIFAR-10's 50,000).
-        exclude_labelled: as in active learning; False chooses from the whole pool, as the paper.
+        subset: see ``candidates``.
     """
     pool.check_budget(budget)
     labelled = pool.need("labelled")
     if not len(labelled):
         return random.select(pool, budget, generator=generator)
-    at = pool.unlabelled() if exclude_labelled else torch.arange(pool.size)
-    count = max(budget, round(subset * pool.size))
-    if count < len(at):
-        at = at[torch.randperm(len(at), generator=generator)[:count].sort().values]
-    groups = (at, labelled) if exclude_labelled else (at,)
-    chosen = largest(pool.need("predicted_losses"), budget, *groups)
+    at = candidates(pool, budget, subset, generator=generator)
+    chosen = largest(pool.need("predicted_losses"), budget, at, labelled)
     if record is not None:
         record |= {"candidates": len(at), "repeats": int(torch.isin(chosen, labelled).sum())}
     return chosen
+
+
+def candidates(
+    pool: Pool, budget: int, subset: float, *, generator: torch.Generator
+) -> Int64[Tensor, " m"]:
+    """A random ``subset`` (share of the pool) of unlabelled samples, at least K of them; sorted.
+
+    The highest scores of a whole pool are near duplicates, mostly of one class; a random subset
+    spreads them. Yoo and Kweon draw 10,000 of CIFAR-10's 50,000, a share of 0.2, and so does
+    TA-VAAL's code.
+    """
+    at = pool.unlabelled()
+    count = max(budget, round(subset * pool.size))
+    return at[torch.randperm(len(at), generator=generator)[:count].sort().values]
 
 
 def largest(scores: Float[Tensor, " n"], budget: int, *groups: Tensor) -> Int64[Tensor, " k"]:

@@ -18,7 +18,7 @@ from vecaf_lib.options import Count, NotNegative
 from vecaf_lib.selection import ods
 from vecaf_lib.selection.pool import Pool, Record, builds_on
 
-NEEDS = frozenset({"embeddings", "losses", "all_labels", "labelled"})
+NEEDS = frozenset({"embeddings", "losses", "all_labels"})
 
 
 def class_budgets(
@@ -41,7 +41,6 @@ def select(
     generator: torch.Generator,
     record: Record = None,
     class_power: NotNegative = 1.0,
-    repeat: bool = False,
     loss_power: NotNegative = 1.0,
     ensemble: Count = 1,
     **options: Any,
@@ -49,23 +48,27 @@ def select(
     """Choose K_c samples of each class c by ODS.
 
     Args:
-        record: receives the numbers of ``classes`` with a sample and of samples ``repeated``.
-        repeat: whether samples of earlier loops may be chosen again.
+        record: receives the number of ``classes`` with a sample, and of ``descent.describe`` the
+            mean over the centroids of all classes.
         ensemble: one member, since averages of few centroids lie inside.
     """
     pool.check_budget(budget)
     e, losses, labels = (pool.need(name) for name in ("embeddings", "losses", "all_labels"))
-    at = torch.arange(pool.size) if repeat else pool.among_unlabelled(budget, generator)
-    candidate_labels = labels[at]  # (m,)
-    mass = torch.bincount(candidate_labels, losses[at].double() ** loss_power)  # (c,)
-    counts = class_budgets(mass**class_power, budget, torch.bincount(candidate_labels))
+    mass = torch.bincount(labels, losses.double() ** loss_power)  # (c,)
+    free = torch.bincount(labels[pool.candidates()], minlength=len(mass))  # (c,)
+    counts = class_budgets(mass**class_power, budget, free)
     options |= {"loss_power": loss_power, "ensemble": ensemble}
+    excluded = torch.ones(pool.size, dtype=torch.bool)
+    excluded[pool.candidates()] = False
     chosen = []
+    shares = {"empty_centroids": 0.0, "start_kept": 0.0}
     for c in counts.nonzero().squeeze(1).tolist():
-        inside = at[candidate_labels == c]
-        part = Pool(len(inside), embeddings=e[inside], losses=losses[inside])
-        chosen.append(inside[ods.select(part, int(counts[c]), generator=generator, **options)])
+        inside, k = (labels == c).nonzero().squeeze(1), int(counts[c])
+        kept = excluded[inside].nonzero().squeeze(1)
+        part = Pool(len(inside), embeddings=e[inside], losses=losses[inside], excluded=kept)
+        own: dict[str, Any] = {}
+        chosen.append(inside[ods.select(part, k, generator=generator, record=own, **options)])
+        shares = {name: value + own[name] * k / budget for name, value in shares.items()}
     if record is not None:
-        repeated = int(torch.isin(torch.cat(chosen), pool.need("labelled")).sum())
-        record |= {"classes": len(chosen), "repeated": repeated}
+        record |= {"classes": len(chosen)} | shares
     return torch.cat(chosen)

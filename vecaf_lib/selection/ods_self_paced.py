@@ -8,6 +8,7 @@ the centroids, and the sets grow harder, as in self-paced learning (Kumar et al.
 ``L`` losses, gamma ``pace``; 0 gives all images the same weight.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Generator, Tensor
@@ -16,7 +17,7 @@ from vecaf_lib.options import NotNegative
 from vecaf_lib.selection import ods
 from vecaf_lib.selection.pool import Pool, Record, builds_on
 
-NEEDS = frozenset({"embeddings", "losses", "labelled"})
+NEEDS = frozenset({"embeddings", "losses"})
 
 
 @builds_on(ods.select, without={"loss_power", "engine"})
@@ -29,12 +30,8 @@ def select(
     pace: NotNegative = 3.0,
     **options: Any,
 ) -> Tensor:
-    """Choose by ODS, with its ``options``, among the samples that no earlier loop has chosen."""
-    pool.check_budget(budget)
-    e, losses = pool.need("embeddings"), pool.need("losses").double()
-    at = pool.among_unlabelled(budget, generator)  # (m,)
-    weight = (-pace * (losses[at] - losses[at].min())).exp()  # (m,), the easiest has 1
-    part = Pool(len(at), embeddings=e[at], losses=weight)
-    return at[
-        ods.select(part, budget, generator=generator, record=record, loss_power=1.0, **options)
-    ]
+    """Choose by ODS, with its ``options``, from these weights in place of the losses."""
+    losses = pool.need("losses").double()
+    weight = (-pace * (losses - losses.min())).exp()  # (n,), the easiest has 1
+    options |= {"record": record, "loss_power": 1.0}
+    return ods.select(replace(pool, losses=weight), budget, generator=generator, **options)

@@ -31,6 +31,7 @@ class Pool:
     losses: Float[Tensor, " n"] | None = None  # L(f(x_i; w), y_i) >= 0, which tell of all labels
     predicted_losses: Float[Tensor, " n"] | None = None  # absent before the second loop
     images: Any = None
+    excluded: Int64[Tensor, " x"] | None = None  # may not be chosen: sets that are kept
     labelled: Int64[Tensor, " k"] | None = None  # samples chosen in earlier loops, sorted
     labels: Int64[Tensor, " k"] | None = None  # class indices of ``labelled``, in that order
     all_labels: Int64[Tensor, " n"] | None = None  # class indices of the whole pool
@@ -55,22 +56,30 @@ class Pool:
             raise BadInput(f"pool.{name} is absent, and this method of selection needs it.")
         return values
 
+    def candidates(self) -> Int64[Tensor, " m"]:
+        """Indices of the samples that may be chosen, sorted."""
+        samples = torch.arange(self.size)
+        return samples if self.excluded is None else samples[~torch.isin(samples, self.excluded)]
+
     def check_budget(self, budget: int) -> None:
-        """Refuse a budget K outside 1..N."""
-        if not 1 <= budget <= self.size:
-            raise BadInput(f"budget: {budget} of {self.size} samples; use 1 to {self.size}.")
+        """Refuse a budget K of none, or of more than there are candidates."""
+        most = len(self.candidates())
+        if not 1 <= budget <= most:
+            kept = f" ({self.size - most} of {self.size} are kept)" if most < self.size else ""
+            raise BadInput(f"budget: {budget} of {most} samples{kept}; use 1 to {most}.")
 
     def unlabelled(self) -> Int64[Tensor, " u"]:
-        """Indices of the samples that are not in ``labelled``, sorted."""
-        samples = torch.arange(self.size)
-        return samples[~torch.isin(samples, self.need("labelled"))]
+        """Indices of the candidates that are not in ``labelled``, sorted."""
+        candidates = self.candidates()
+        return candidates[~torch.isin(candidates, self.need("labelled"))]
 
     def among_unlabelled(self, budget: int, generator: torch.Generator) -> Int64[Tensor, " m"]:
-        """All unlabelled samples and, where they are fewer than K, random labelled ones; sorted."""
-        candidates, labelled = self.unlabelled(), self.need("labelled")
-        drawn = torch.randperm(len(labelled), generator=generator)
-        again = labelled[drawn[: max(0, budget - len(candidates))]]
-        return torch.cat([candidates, again]).sort().values
+        """All unlabelled candidates and, where they are fewer than K, random other ones; sorted."""
+        unlabelled, candidates = self.unlabelled(), self.candidates()
+        others = candidates[~torch.isin(candidates, unlabelled)]
+        drawn = torch.randperm(len(others), generator=generator)
+        again = others[drawn[: max(0, budget - len(unlabelled))]]
+        return torch.cat([unlabelled, again]).sort().values
 
 
 def budget_of(ratio: float, size: int) -> int:

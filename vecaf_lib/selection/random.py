@@ -9,6 +9,7 @@ NEEDS: frozenset[str] = frozenset()
 
 
 def select(pool: Pool, budget: int, *, generator: torch.Generator, record: Record = None) -> Tensor:
-    """Choose ``budget`` of the pool's N samples, each subset equally likely."""
+    """Choose ``budget`` of the pool's candidates, each subset equally likely."""
     pool.check_budget(budget)
-    return torch.randperm(pool.size, generator=generator)[:budget]
+    candidates = pool.candidates()
+    return candidates[torch.randperm(len(candidates), generator=generator)[:budget]]

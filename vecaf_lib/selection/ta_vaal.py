@@ -3,7 +3,7 @@
 A variational autoencoder tries to map labelled and unlabelled images to the same place, a
 discriminator to tell them apart there. Both also see the rank of an image's loss, from a loss
 predictor trained beside the model on the samples chosen so far; no other label is used. They are
-trained when a selection is made, the original's throughout the task.
+trained anew when a selection is made, as the released code does.
 """
 
 import functools
@@ -23,16 +23,17 @@ from torch.nn.functional import interpolate, mse_loss
 from vecaf_lib.data.images import LazyImages, ahead
 from vecaf_lib.devices import everyones, own_batches, rank_and_size, state
 from vecaf_lib.errors import BadInput
+from vecaf_lib.loss_prediction import LossPredictor
 from vecaf_lib.options import Count, NotNegative, Positive
 from vecaf_lib.selection import random
-from vecaf_lib.selection.learnloss import largest
-from vecaf_lib.selection.pool import Pool, Record
-from vecaf_lib.training import LossPredictor, minibatches
+from vecaf_lib.selection.learnloss import candidates, largest
+from vecaf_lib.selection.pool import Pool, Record, Share
+from vecaf_lib.training import minibatches
 
 NEEDS = frozenset({"predicted_losses", "images", "labelled"})
 COLD_START = True
 LOSS_PREDICTOR = functools.partial(LossPredictor, ranking="logistic")
-AT_ONCE = 250  # images, when the whole pool is scored
+AT_ONCE = 250  # images, when they are scored
 
 
 def select(
@@ -41,6 +42,7 @@ def select(
     *,
     generator: torch.Generator,
     record: Record = None,
+    subset: Share = 0.2,
     steps: Count = 200,
     batch_size: Count = 64,
     learning_rate: Positive = 5e-4,
@@ -50,26 +52,28 @@ def select(
     beta: NotNegative = 1.0,
     image_size: Annotated[int, Field(ge=16)] = 32,
 ) -> Tensor:
-    """Choose the unlabelled samples that the discriminator deems least labelled.
+    """Choose the candidates that the discriminator deems least labelled.
 
     Ties keep the pool's order, labelled samples come last. Random if none or all are labelled.
 
     Args:
-        record: receives ``separation``, the share of pairs of a labelled and an unlabelled image
-            in the right order (ties count half), and the number of ``repeats``.
-        steps: of both networks in turn. More is not better: on the digits the separation is
-            perfect after 25 to 60 steps and near chance after 200.
-        batch_size: labelled images a step, and as many unlabelled ones.
+        record: receives ``separation``, the share of pairs of a labelled image and a candidate in
+            the right order (ties count half), and the numbers of ``candidates`` and ``repeats``.
+        subset: see ``learnloss.candidates``.
+        steps: of both networks in turn. Theirs are 100 passes over candidates and labelled images,
+            about 8,600 on CIFAR-10. On the digits the squared error falls from 0.16 to 0.06 in 100
+            steps and to 0.05 in 600, the separation rises to 0.57 to 0.71 and to 0.61 to 0.81.
+        batch_size: labelled images a step, and as many candidates; theirs is 128.
         width: channels of the first convolution; theirs is 128, with 16 times the work.
         adversary, beta: weights of the adversarial term and of KL, see ``train``.
     """
     pool.check_budget(budget)
     labelled, images = pool.need("labelled"), pool.need("images")
-    candidates = pool.unlabelled()
-    if not len(labelled) or not len(candidates):
+    if len(labelled) in (0, pool.size):
         return random.select(pool, budget, generator=generator)
-    ranks = pool.need("predicted_losses").float().sigmoid()
-    halves = [(at, minibatches(len(at), batch_size, generator)) for at in (labelled, candidates)]
+    unlabelled = candidates(pool, budget, subset, generator=generator)
+    ranks = pool.need("predicted_losses").float()
+    halves = [(at, minibatches(len(at), batch_size, generator)) for at in (labelled, unlabelled)]
     order = torch.cat(
         [at[torch.stack([next(passes) for _ in range(steps)])] for at, passes in halves], 1
     )  # (steps, 2 batch_size)
@@ -84,15 +88,19 @@ def select(
         batches = (pixels(images, image_size) for images in batches)
         weights = {"learning_rate": learning_rate, "adversary": adversary, "beta": beta}
         train(networks, batches, ranks[order], generator=generator, **weights)
-        scores = score(networks, images, image_size, ranks)
+        at = torch.cat([labelled, unlabelled])
+        taken = images.take(at) if isinstance(images, LazyImages) else images[at]
+        scores = torch.zeros(pool.size)  # of ``at``, and of no others
+        scores[at] = score(networks, taken, image_size, ranks[at])
     if not bool(torch.isfinite(scores).all()):
         raise BadInput("ta_vaal: the discriminator's output is no number; lower learning_rate.")
-    chosen = largest(-scores, budget, candidates, labelled)
+    chosen = largest(-scores, budget, unlabelled, labelled)
     if record is not None:
-        high, low = scores.double()[labelled], scores.double()[candidates]
+        high, low = scores.double()[labelled], scores.double()[unlabelled]
         pairs = mannwhitneyu(high, low, method="asymptotic").statistic
         record |= {
-            "separation": float(2 * pairs / len(labelled)) / (2 * len(candidates)),
+            "candidates": len(unlabelled),
+            "separation": float(2 * pairs / len(labelled)) / (2 * len(unlabelled)),
             "repeats": int(torch.isin(chosen, labelled).sum()),
         }
     return chosen
@@ -132,8 +140,8 @@ def train(
     """A step of the autoencoder and one of the discriminator for each batch, by Adam, in place.
 
     Autoencoder: mean squared error + beta KL + adversary times the cross-entropy of "all are
-    labelled". Discriminator: the cross-entropy of which are, a batch's first half. KL is divided by
-    the values in an image, as the squared error is; theirs is not, and empties the latent. Batch
+    labelled". Discriminator: the cross-entropy of which are, a batch's first half. ``ranks`` are
+    predicted losses; the discriminator sees them as they are, the decoder their sigmoid. Batch
     normalisation sees both halves together: apart, it would hide just what tells them apart.
     """
     encoder, decoder, discriminator = networks
@@ -142,17 +150,25 @@ def train(
     for x, rank in zip(batches, ranks.unsqueeze(2).to(state().device), strict=True):
         mu, log_variance = encoder(x).chunk(2, 1)  # (b, z) each
         z = mu + torch.randn(mu.shape, generator=generator).to(x) * (log_variance / 2).exp()
-        decoded = decoder(torch.cat([z, rank], 1))[:, :, : x.shape[2], : x.shape[3]]
-        kl = (mu.square() + log_variance.exp() - 1 - log_variance).sum(1).mean() / 2
+        decoded = decoder(torch.cat([z, rank.sigmoid()], 1))[:, :, : x.shape[2], : x.shape[3]]
+        kl = divergence(mu, log_variance)
         logits = discriminator(torch.cat([mu, rank], 1))  # (b, 1)
         fooled = cross_entropy(logits, torch.ones_like(logits))
-        step(autoencoding, mse_loss(decoded, x) + beta * kl / x[0].numel() + adversary * fooled)
+        step(autoencoding, mse_loss(decoded, x) + beta * kl + adversary * fooled)
 
         with torch.no_grad():
             mu, _ = encoder(x).chunk(2, 1)
         logits = discriminator(torch.cat([mu, rank], 1))
         truth = (torch.arange(len(x)) < len(x) // 2).to(logits).unsqueeze(1)
         step(telling_apart, cross_entropy(logits, truth))
+
+
+def divergence(mu: Float[Tensor, "b z"], log_variance: Float[Tensor, "b z"]) -> Float[Tensor, ""]:
+    """KL of N(mu, exp(log_variance)) from N(0, 1), the mean over b and z as in the released code.
+
+    ``beta`` = z makes it the mean over the batch of the sum over the latent.
+    """
+    return (mu.square() + log_variance.exp() - 1 - log_variance).mean() / 2
 
 
 def step(adam: torch.optim.Adam, loss: Tensor) -> None:

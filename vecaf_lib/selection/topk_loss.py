@@ -13,4 +13,6 @@ NEEDS = frozenset({"losses"})
 def select(pool: Pool, budget: int, *, generator: Generator, record: Record = None) -> Tensor:
     """Choose the ``budget`` largest losses, largest first; ties keep the order of the pool."""
     pool.check_budget(budget)
-    return pool.need("losses").sort(descending=True, stable=True).indices[:budget]
+    candidates = pool.candidates()
+    losses = pool.need("losses")[candidates]
+    return candidates[losses.sort(descending=True, stable=True).indices[:budget]]
