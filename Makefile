@@ -14,7 +14,7 @@ help:  ## this list
 	@if [ -x $(BIN)/python ]; then echo; $(BIN)/python tests/counts.py; fi
 
 ## Reproduce
-repro: env  ## every run, table, figure and page of the active profile; smoke: 8 minutes on two cores
+repro: env  ## every run, table, figure and page of the active profile; smoke: 10 minutes on two cores
 	@$(BIN)/dvc repro
 	@name=$$(tr -d '"' < data/generated/settings/profile.json); \
 	echo "The report: $(CURDIR)/reports/$$name/README.md"; \
