@@ -44,9 +44,8 @@ class LossPredictor(nn.Module):
             weight: of its loss beside the objective's.
             detach_after: share of all steps after which its gradient no longer reaches the PVM.
                 Theirs is 0.6, of 200 epochs that train a network from scratch. In few steps from
-                pretrained weights the ranking's gradient outweighs the objective's: LearnLoss on
-                the digits ends at 10 to 39 %, with 0 at 61 to 62 % (5 %, sets kept). With 0 the PVM
-                is trained as without a loss predictor.
+                pretrained weights the ranking's gradient outweighs the objective's, and the PVM
+                falls to one class. With 0 it is trained as without a loss predictor.
         """
         super().__init__()
         self.weight, self.detach_after = weight, detach_after
