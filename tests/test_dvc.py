@@ -258,8 +258,8 @@ def test_what_reruns_and_what_dvc_shows(project: Path) -> None:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     "name",
-    ['"$(touch touched)"', "../../victim", "'a; touch touched'"],
-    ids=["substitution", "path", "command"],
+    ['"$(touch touched); touch touched"', "../../victim"],
+    ids=["command", "path"],
 )
 def test_a_hostile_name_runs_and_deletes_nothing(project: Path, name: str) -> None:
     victims = [project.parent / "victim" / part / "file.txt" for part in ("tables", "runs", "")]
