@@ -78,3 +78,10 @@ def test_equation_3_is_uniform_at_power_0_and_for_losses_that_are_equal_or_zero(
 def test_equation_3_against_the_oracle(L, gamma):
     expected = torch.tensor(oracles.equation_3(L, gamma))
     torch.testing.assert_close(loss_distribution(torch.tensor(L), gamma), expected)
+
+
+def test_the_recall_of_one_class_among_all_may_be_the_accuracy() -> None:
+    scores = torch.eye(3)[torch.tensor([0, 1, 1, 2])]
+    labels = torch.tensor([0, 0, 1, 2])
+    assert Objective(recall_of=0).measure(scores, labels)["accuracy"] == 50.0
+    assert Objective().measure(scores, labels)["accuracy"] == 75.0

@@ -11,7 +11,7 @@ import yaml
 
 from vecaf_lib.errors import BadInput
 from vecaf_lib.pipeline import run as run_module
-from vecaf_lib.pipeline.search import search, trials
+from vecaf_lib.pipeline.search import Search, search, trials
 from vecaf_lib.pipeline.settings import change, read
 
 ROOT = Path(__file__).parents[2]
@@ -129,3 +129,11 @@ def test_the_committed_searches_fit_their_profiles(profile: str) -> None:
     found = list(trials(profile, (), ROOT))
     assert found
     assert not seeds & {run.seed for *_, runs in found for run in runs}
+
+
+def test_a_search_that_favours_a_method_is_refused() -> None:
+    part = {"ratios": [5], "settings": [{"training.learning_rate": 0.1}]}
+    rounds = {"a": {**part, "methods": ["random", "vecaf"]}, "b": {**part, "methods": ["vecaf"]}}
+    with pytest.raises(ValueError, match=r"training\.\* has unequal numbers of settings"):
+        Search.model_validate({"seeds": [9], "rounds": rounds})
+    Search.model_validate({"seeds": [9], "rounds": {"a": rounds["a"]}})
