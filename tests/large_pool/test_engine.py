@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vecaf_lib.errors import BadInput
-from vecaf_lib.large_pool import CentroidSelector, select
+from vecaf_lib.large_pool import select
 from vecaf_lib.large_pool.descent import Crowding, Member, Plan, reassign
 from vecaf_lib.large_pool.products import Rows
 from vecaf_lib.objective import loss_distribution
@@ -159,8 +159,6 @@ def test_excluded_rows_pull_but_are_not_chosen(product: str) -> None:
     rest = np.setdiff1d(np.arange(500), first)
     theta = torch.from_numpy(free["centroids"])
     np.testing.assert_array_equal(second, rest[nearest_unused(e[rest], theta)])
-    fitted = CentroidSelector(60, iterations=20).fit(e.numpy(), losses=losses, excluded=first)
-    assert not set(first.tolist()) & set(fitted.selected_indices_.tolist())
     with pytest.raises(BadInput, match="use 1 to 440, the rows that may be chosen"):
         select(e, 441, excluded=first)
 
@@ -174,25 +172,6 @@ def test_it_stops_when_the_objective_does() -> None:
     assert record["iterations"] == 10 * (len(record["curve"]) - 1)
     select(e, 10, losses, iterations=60, draws=100, tolerance=0.5, record=record)
     assert record["iterations"] == 60  # the noise of draws does not decide
-
-
-def test_the_estimator() -> None:
-    e, losses = clustered(300)
-    X = e.numpy()
-    fitted = CentroidSelector(12, seed=4).fit(X, losses=losses)
-    np.testing.assert_array_equal(fitted.selected_indices_, select(X, 12, losses, seed=4))
-    assert fitted.centroids_.shape == (12, 32)
-    assert fitted.set_params(budget=3).fit(X).selected_indices_.shape == (3,)
-    assert len(fitted.objective_curve_) == 15
-
-
-def test_the_estimator_transforms_rows_to_cosines() -> None:
-    X = clustered(200)[0].numpy()
-    fitted = CentroidSelector(7, iterations=10).fit(X)
-    assert np.allclose(np.linalg.norm(fitted.centroids_, axis=1), 1)
-    expected = X @ fitted.centroids_.T
-    np.testing.assert_allclose(fitted.transform(5 * X), expected, atol=1e-6)  # of any length
-    assert CentroidSelector(7, iterations=10).fit_transform(X) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(
