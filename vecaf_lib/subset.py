@@ -18,10 +18,10 @@ from torch import Tensor
 
 from vecaf_lib import large_pool, seeding
 from vecaf_lib.errors import BadInput
-from vecaf_lib.large_pool.products import Rows
+from vecaf_lib.large_pool.engine import represent
+from vecaf_lib.large_pool.products import Rows, alone, fastest
 from vecaf_lib.options import checked, one_of
 from vecaf_lib.selection import Pool, load, names, option_schema
-from vecaf_lib.selection.descent import nearest
 
 STREAMED = {"ods", "activeft", "kmeans"}  # by ``large_pool``, which never holds X as a whole
 FLOATS = ("float16", "float32", "float64")  # of numpy, which ``large_pool`` reads as they are
@@ -31,11 +31,11 @@ RENAMED = {"seed": "generator", "excluded": "labelled", "objective": "method"}
 
 
 class Subset(NamedTuple):
-    """A choice, and which of the chosen rows stands for which row."""
+    """A choice, and what stands for what."""
 
     indices: Int64[np.ndarray, " k"]  # of the chosen rows, in the order of choice
-    representative: Int64[np.ndarray, " n"]  # nearest chosen row: its position in ``indices``
-    similarity: Float[np.ndarray, " n"]  # cosine to it
+    representative: Int64[np.ndarray, " n"]  # of each row: index of its nearest chosen row
+    similarity: Float[np.ndarray, " n"]  # cosine to that
 
 
 def methods() -> list[str]:
@@ -98,7 +98,7 @@ def select(
     if one_of(engine, ["fast", "exact"], "engine") == "fast" and method in STREAMED:
         weighed = method == "ods" and losses is not None
         weights = not_negative("losses", losses, len(X), 1) if weighed else None
-        options |= {"objective": method, "excluded": kept}
+        options |= {"objective": method, "labelled": kept}
         chosen = large_pool.select(X, budget, weights, **shared, **options)
     else:
         options = checked(option_schema(method), options, "select")
@@ -118,9 +118,10 @@ def pool_of(
     """A pool of what the method needs and nothing else; BadInput where that was not given."""
     needs, size = load(method).NEEDS, len(X)
     fields: dict[str, Any] = {}
-    if "embeddings" in needs:  # the stream refuses rows without a direction
-        parts = [torch.as_tensor(X[at.numpy()]).float() for at, _ in Rows(X).stream()]
-        fields["embeddings"] = torch.cat(parts)
+    if "embeddings" in needs:
+        for _ in Rows(X).map(lambda *_: None):  # refuses rows without a direction
+            pass
+        fields["embeddings"] = Rows(X, unit=False)[:]
     if "losses" in needs:
         uniform = np.ones(size) if losses is None and method == "ods" else losses
         if uniform is None:
@@ -142,17 +143,12 @@ def pool_of(
 
 
 def represented(X: Any, chosen: Int64[np.ndarray, " k"]) -> Subset:
-    """The nearest chosen row of each row, by cosine."""
-    rows = Rows(X)
-    theta = directions(rows, chosen)
-    parts = [nearest(x, theta) for _, x in rows.stream()]
-    cosine, position = (torch.cat(tensors).numpy() for tensors in zip(*parts, strict=True))
-    return Subset(chosen, position, cosine)
-
-
-def directions(rows: Rows, index: Int64[np.ndarray, " k"]) -> Float[Tensor, "k d"]:
-    """Those rows, at unit length."""
-    return torch.cat([x for _, x in rows.stream(torch.from_numpy(index))])
+    """The chosen row that is nearest to each, where two are as near as int8 can tell either."""
+    with alone() as threads:
+        rows = Rows(X, threads=threads)
+        product = fastest(X.shape[1], rows.device)
+        nearest, cosine = represent(rows, torch.from_numpy(chosen), product)
+    return Subset(chosen, nearest.numpy(), cosine.numpy())
 
 
 def numbers(name: str, values: Any, ndim: int) -> Any:
@@ -243,13 +239,13 @@ class SubsetSelector(TransformerMixin, BaseEstimator):
         given |= {"generator": self.generator} | dict(self.options or {})
         chosen: Any = select(X, self.budget, **given)
         self.selected_indices_ = chosen
-        self.selected_rows_ = directions(Rows(numbers("X", X, 2)), chosen).numpy()
+        self.selected_rows_ = Rows(numbers("X", X, 2))[torch.from_numpy(chosen)].numpy()
         return self
 
     def transform(self, X: Any) -> Float[np.ndarray, "n k"]:
         """Cosine of each row of X (N x d) to each row that was selected."""
         theta = torch.from_numpy(self.selected_rows_)
-        return torch.cat([x @ theta.T for _, x in Rows(numbers("X", X, 2)).stream()]).numpy()
+        return torch.cat([*Rows(numbers("X", X, 2)).map(lambda _, x: x @ theta.T)]).numpy()
 
 
 class SubsetQuery(BaseEstimator):
