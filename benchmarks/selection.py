@@ -17,6 +17,7 @@ at the rates of the same process: what compares all rows with all centres cannot
 
 import argparse
 import contextlib
+import ctypes
 import datetime
 import importlib.metadata
 import itertools
@@ -314,7 +315,8 @@ def measure(cell: Mapping[str, Any]) -> None:
     n, d = whole.x.shape
     labels = None if whole.labels is None else whole.labels[:2000]
     choose(replace(whole, x=whole.x[:2000], k=20, labels=labels, record={}))  # warms up
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # what the small one has left would serve the large one
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
     before, scale = memory("VmRSS"), STEPS / cell["steps"] if cell["way"] == "dense" else 1
     for number, seed in enumerate(cell["seeds"]):

@@ -105,6 +105,8 @@ def test_an_unknown_setting_and_the_nearest(faults: Faults, where: str, nearest:
         ("captions.options", {"subjet": "x"}, ["captions.options: subjet", "'subject'"]),
         ("compute.processes", 2, ["processes is 2 and workers is 2"]),
         ("compute", {"workers": 1, "processes": 5}, ["processes is 5", "batch_size (12)"]),
+        ("compute.dask", "host:8786", ["compute.dask: 'host:8786' is no address", "tcp://host"]),
+        ("compute", {"workers": 1, "processes": 2, "dask": "tcp://h:1"}, ["2, but dask", "leave"]),
         ("methods.vecaf_official.cea.eta", 1.0, ["vecaf_official.cea", "no eta"]),
         ("methods.random.class_names", True, ["methods.random: class_names", "give cea"]),
         ("methods.full.stylise", {}, ["methods.full: stylise needs a domain"]),

@@ -62,7 +62,7 @@ def test_any_sizes(n: int, share: float, chunk: int, seed: int) -> None:
 @pytest.mark.parametrize("d", [3, 64, 768])
 def test_the_bound_holds(product: Any, d: int) -> None:
     a, b = unit(200, d, 0), unit(100, d, 1)
-    coded = code(a, product), code(b, product, one_scale=True)
+    coded = code(a, product, bounded=True), code(b, product, one_scale=True, bounded=True)
     off = float((cosines(*coded) - a @ b.T).abs().max())
     assert off <= error(*coded) + 1e-6
     assert error(*coded) < {"float32": 1e-9, "bfloat16": 0.02, "int8": 0.05}[product]

@@ -4,6 +4,6 @@ Nothing of size N x K is ever held: the pool streams in blocks of rows past bloc
 The exact modes of `vecaf_lib.selection.ods` and `activeft` are the oracle for the same objectives.
 """
 
-from vecaf_lib.large_pool.engine import CentroidSelector, select
+from vecaf_lib.large_pool.engine import select
 
-__all__ = ["CentroidSelector", "select"]
+__all__ = ["select"]

@@ -1,14 +1,19 @@
-r"""Adam over unit centroids, the members of an ensemble together, so that they share each pass.
+r"""Fixed-point steps of unit centroids, the members of an ensemble together: they share each pass.
 
-An iteration needs the pull of the samples and the push between centroids. The pull is a sum over
-each centroid's nearest samples; it costs a pass over the pool and changes slowly, so samples are
-reassigned only every few iterations, all of them or a draw. The push comes from
+The pull on a centroid is the weighted sum of the samples nearest to it, and where an objective has
+no diversity its direction is where the centroid goes: spherical k-means (Dhillon and Modha, 2001).
+ODS and ActiveFT push it away from the others, by the gradient of
 
 $$\log n_k = \log\sum_j e^{\langle\theta_k,\theta_j\rangle/\tau}$$
 
-with j = k (ActiveFT) or without (VeCAF's equation 2). Up to ``DENSE`` centroids this matrix is one
-block in float32. Beyond, its upper triangle is visited block by block: cosines in the chosen
-product, weighted sums of centroids in bfloat16.
+with j = k (ActiveFT) or without (VeCAF's equation 2). Then a step goes along the tangential force,
+divided by the curvature of the pull and ``DAMPING`` times the mass of the push, with momentum for
+a strong push, whose valleys are long. Early steps take random batches that grow; those of k-means
+in the leading principal directions alone.
+
+Up to ``DENSE`` centroids the matrix between them is one block in float32. Beyond, its upper
+triangle is visited block by block: cosines in the chosen product, weighted sums of centroids in
+bfloat16, unless the product is float32.
 """
 
 import math
@@ -23,11 +28,24 @@ from torch.nn.functional import logsigmoid, normalize
 from tqdm.auto import tqdm
 
 from vecaf_lib.errors import BadInput
-from vecaf_lib.large_pool.products import BLOCK, Product, Rows, code, cosines, nearest
+from vecaf_lib.large_pool.products import (
+    BLOCK,
+    Part,
+    Product,
+    Rows,
+    code,
+    cosines,
+    in_order,
+    nearest,
+)
 
-LANDING = 0.3  # last share of the iterations, in which the learning rate falls to 0
-SWEEP_FROM = 0.86  # share of the iterations after which no sample is left out of a draw
-INERTIA = 0.8  # weight of earlier draws' pulls against a new one at the end; 0 at the start
+FIRST = 10  # samples a centroid in the first batch of k-means
+GROWTH = 1.5  # of a batch to the next
+FAMILIAR = 256  # samples a centroid that early steps of k-means draw on
+SHOWN = 4096  # samples that the principal directions are of
+FULL = 10**9  # N x K up to which each step of ods and activeft takes all samples
+DRAWN = 16  # samples a centroid in the first batch beyond
+DAMPING, MOMENTUM = 5.0, 0.6  # at a lambda of 1; no momentum up to 0.1
 DENSE = 2048  # centroids; 16 MiB of float32
 KEPT = 20_000  # centroids up to which exponentials are kept for the gradient; 0.4 GB
 
@@ -35,37 +53,41 @@ Block = tuple[slice, slice, Float[Tensor, "a b"]]  # rows, columns, their expone
 
 
 class Plan(BaseModel):
-    """Settings of a descent towards ``ods`` (equation 7) or ``activeft``.
+    """Settings of the steps towards ``kmeans``, ``ods`` (equation 7) or ``activeft``.
 
-    It stops when two reassignments lower the objective by less than the fraction ``tolerance`` of
-    it; with 0 never early, nor with draws, whose noise would decide.
+    They end where two over all samples lower the objective by less than ``tolerance`` of it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    objective: Literal["ods", "activeft"] = "ods"
+    objective: Literal["kmeans", "ods", "activeft"] = "ods"
     tau: float = Field(0.07, ge=0.02)  # temperature; sums are in float32, without a shift
     lambda_: float = Field(1.0, ge=0)  # weight of diversity in ods
     loss_power: float = Field(1.0, ge=0)  # gamma, the power of the losses in p_L
-    iterations: int = Field(150, ge=1)  # Adam steps
-    learning_rate: float = Field(3e-3, gt=0)  # it falls to 0 over the last 30 %
-    reassign_every: int = Field(10, ge=1)  # iterations for which a sample keeps its centroid
-    draws: int = Field(0, ge=0)  # samples drawn from p at each reassignment; 0 takes all
-    tolerance: float = Field(0.0, ge=0)
-    product: Product = "int8"  # of cosines in the descent; the choice of samples is exact with any
+    iterations: int | None = Field(None, ge=1)  # steps; None is 40, and 3 after k-means' early ones
+    tolerance: float = Field(1e-4, ge=0)
+    dimensions: int = Field(64, ge=1)  # principal directions of the early steps of k-means
+    product: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
+
+    @property
+    def push(self) -> float:
+        """Weight of diversity."""
+        return {"kmeans": 0.0, "ods": self.lambda_, "activeft": 1.0}[self.objective]
 
 
 class Crowding:
     """Values and gradients for unit centroids; ActiveFT has j = k in its sum, theta_j constant."""
 
-    def __init__(self, theta: Float[Tensor, "k d"], plan: Plan) -> None:
+    def __init__(
+        self, theta: Float[Tensor, "k d"], plan: Plan, product: Product, threads: int = 1
+    ) -> None:
         self.theta, self.tau, self.activeft = theta, plan.tau, plan.objective == "activeft"
-        self.dense = len(theta) <= DENSE
-        self.coded = code(theta, "float32" if self.dense else plan.product, one_scale=True)
-        self.half = theta if self.dense else theta.bfloat16()
+        self.dense, self.threads = len(theta) <= DENSE, threads
+        self.coded = code(theta, "float32" if self.dense else product, one_scale=True)
+        self.half = theta if self.dense or product == "float32" else theta.bfloat16()
         self.kept: list[Block] = []
         self.n = theta.new_zeros(len(theta))  # times exp(-1 / tau)
-        for rows, columns, e in self._blocks():
+        for rows, columns, e in in_order(self._block, self._places(), threads):
             self.n[rows] += e.sum(1)
             if rows != columns:
                 self.n[columns] += e.sum(0)
@@ -78,127 +100,206 @@ class Crowding:
         """Gradient of sum_k mass_k log n_k, times tau."""
         share = torch.where(self.n > 0, mass / self.n, 0.0)  # (k,)
         gradient = torch.zeros_like(self.theta)
-        for rows, columns, e in self.kept or self._blocks():
+
+        def forces(block: Block) -> tuple[slice, slice, Tensor, Tensor | None]:
+            rows, columns, e = block
             if self.activeft:
                 there = (e * share[rows].unsqueeze(1)).to(self.half)
                 back = (e * share[columns]).to(self.half)
             else:
                 there = back = (share[rows].unsqueeze(1) + share[columns]).mul_(e).to(self.half)
-            gradient[rows] += there @ self.half[columns]
-            if rows != columns:
-                gradient[columns] += back.T @ self.half[rows]
+            there = there @ self.half[columns]
+            return rows, columns, there, back.T @ self.half[rows] if rows != columns else None
+
+        blocks = self.kept or map(self._block, self._places())
+        for rows, columns, there, back in in_order(forces, blocks, self.threads):
+            gradient[rows] += there
+            if back is not None:
+                gradient[columns] += back
         return gradient
 
-    def _blocks(self) -> Iterator[Block]:
-        """exp((cosine - 1) / tau) of the upper triangle, block by block; cosine is at most 1."""
-        size = DENSE if self.dense else BLOCK
-        for i in range(0, len(self.theta), size):
-            rows = slice(i, min(i + size, len(self.theta)))
-            for j in range(i, len(self.theta), size):
-                columns = slice(j, min(j + size, len(self.theta)))
-                cosine = cosines(self.coded.part(rows), self.coded.part(columns))
-                e = cosine.sub_(1).div_(self.tau).exp_()
-                if i == j:
-                    e.fill_diagonal_(float(self.activeft))
-                yield rows, columns, e
+    def _places(self) -> Iterator[tuple[slice, slice]]:
+        """The blocks of the upper triangle."""
+        size, k = DENSE if self.dense else BLOCK, len(self.theta)
+        parts = [slice(i, min(i + size, k)) for i in range(0, k, size)]
+        return ((rows, columns) for i, rows in enumerate(parts) for columns in parts[i:])
+
+    def _block(self, place: tuple[slice, slice]) -> Block:
+        """exp((cosine - 1) / tau) of a block; cosine is at most 1."""
+        rows, columns = place
+        cosine = cosines(self.coded.part(rows), self.coded.part(columns))
+        e = cosine.sub_(1).div_(self.tau).exp_()
+        if rows == columns:
+            e.fill_diagonal_(float(self.activeft))
+        return rows, columns, e
 
 
 class Member:
-    """One set of unit centroids, changed in place, with Adam's state and the forces on them."""
+    """One set of unit centroids, changed in place; the first ``free`` of them move."""
 
-    crowding: Crowding
-
-    def __init__(self, theta: Float[Tensor, "k d"], plan: Plan) -> None:
+    def __init__(self, theta: Float[Tensor, "k d"], plan: Plan, free: int | None = None) -> None:
         self.theta, self.plan = theta, plan
-        # second moments forget in 100 iterations, for there are few
-        self.adam = torch.optim.Adam([theta], lr=plan.learning_rate, betas=(0.9, 0.99))
+        self.free = slice(0, len(theta) if free is None else free)
+        self.speed = torch.zeros_like(theta[self.free])
         self.pull = torch.zeros_like(theta)
-        self.mass = theta.new_full((len(theta),), plan.lambda_ / len(theta))
-        self.curve: list[float] = []  # the objective at each reassignment
+        self.mass = theta.new_full((len(theta),), plan.push / len(theta))
+        self.crowding: Crowding | None = None
+        self.curve: list[float] = []  # the objective at each step
+
+    def crowd(self, product: Product, threads: int) -> None:
+        """Measure how near the centroids are to each other, if the objective asks."""
+        if self.plan.push and len(self.theta) > 1:
+            self.crowding = Crowding(self.theta, self.plan, product, threads)
 
     def weigh(self, cosine: Float[Tensor, " m"], c: Int64[Tensor, " m"]) -> tuple[Tensor, Tensor]:
-        """Each sample's pull on its centroid c, and its part of the objective."""
-        if self.plan.objective == "ods":
-            return torch.ones_like(cosine), -cosine / self.plan.tau
-        margin = cosine / self.plan.tau - self.crowding.log_n[c]
+        """For ActiveFT, each sample's pull on its centroid c and its part of the objective."""
+        log_n = 1 / self.plan.tau if self.crowding is None else self.crowding.log_n[c]
+        margin = cosine / self.plan.tau - log_n
         return torch.sigmoid(-margin), -logsigmoid(margin)
 
-    def renew(self, pull: Tensor, mass: Tensor, value: float, keep: float) -> None:
-        """Take up new forces beside the old ones' share, and note the objective."""
-        self.pull = keep * self.pull + (1 - keep) * pull
+    def renew(self, pull: Tensor, mass: Tensor, value: float) -> None:
+        """Take up new forces and note the objective."""
+        self.pull = pull
         if self.plan.objective == "activeft":
-            self.mass = keep * self.mass + (1 - keep) * mass
-        elif len(self.theta) > 1:
-            value += self.plan.lambda_ * float(self.crowding.log_n.mean())
+            self.mass = mass
+        else:
+            value = -float((pull * self.theta).sum()) / self.plan.tau
+            if self.crowding is not None:
+                value += self.plan.push * float(self.crowding.log_n.mean())
         if not math.isfinite(value):
             raise BadInput(f"select: the objective is {value}; use a larger tau.")
         self.curve.append(value)
 
-    def step(self, rate: float) -> None:
-        """One step of Adam along the sphere."""
-        gradient = (self.crowding.push(self.mass) - self.pull) / self.plan.tau
-        radial = (gradient * self.theta).sum(1, keepdim=True)
-        self.theta.grad = gradient - radial * self.theta  # the part that a unit vector can follow
-        self.adam.param_groups[0]["lr"] = rate
-        self.adam.step()
-        self.theta.copy_(normalize(self.theta, dim=1))
+    def step(self) -> None:
+        """Move the free centroids; without a push, to the direction of their pull."""
+        theta, force = self.theta[self.free], self.pull[self.free]
+        curvature = (force * theta).sum(1, keepdim=True).clamp_min(0)
+        if self.crowding is not None:
+            force = force - self.crowding.push(self.mass)[self.free]
+            curvature += DAMPING * self.mass[self.free].unsqueeze(1)
+        tangential = force - (force * theta).sum(1, keepdim=True) * theta
+        lasting = MOMENTUM * min(1.0, max(0.0, (self.plan.push - 0.1) / 0.9))
+        if self.plan.objective == "activeft":
+            lasting = 0.0
+        self.speed = lasting * self.speed + tangential / curvature.clamp_min(1e-12)
+        theta.copy_(normalize(theta + self.speed, dim=1))
 
 
 def descend(
     rows: Rows,
     p: Float[Tensor, " n"],
     members: list[Member],
+    product: Product,
     *,
     generator: torch.Generator,
     progress: bool = False,
 ) -> int:
-    """Move every member down its objective under the weights p of samples; the steps made."""
+    """Move every member down its objective under the weights p of samples; steps over the pool."""
+    plan, k, d = members[0].plan, *members[0].theta.shape
+    steps = plan.iterations or (40 if plan.push else 3)
+    sizes, order = [rows.total] * steps, torch.empty(0)
+    if plan.push and rows.total * k > FULL:
+        order = torch.randperm(rows.total, generator=generator)
+        growth = max(1.0, rows.total / (DRAWN * k)) ** (1 / steps)
+        sizes = [int(rows.total * growth**-left) for left in range(steps - 1, -1, -1)]
+    elif not plan.push and min(d, k) >= 2 * plan.dimensions:
+        sketch(rows, p, members, product, generator)
+    elif not plan.push:
+        grow(rows, p, members, product, generator)
+    bar, at = tqdm(sizes, desc="centroids", disable=not progress), 0
+    for step, size in enumerate(bar):
+        at = at if at + size <= rows.total else 0
+        index = None if size == rows.total else order[at : at + size].sort().values
+        at += size
+        for member in members:
+            member.crowd(product, rows.threads)
+        reassign(rows, p, members, product, index)
+        bar.set_postfix(objective=f"{members[0].curve[-1]:.4f}")
+        for member in members:
+            member.step()
+        curves = [member.curve for member in members]
+        flat = (len(c) > 2 and c[-3] - c[-1] < plan.tolerance * abs(c[-1]) for c in curves)
+        if plan.tolerance and sizes[max(0, step - 2)] == rows.total and all(flat):
+            return step + 1
+    return steps
+
+
+def grow(
+    rows: Rows, p: Tensor, members: list[Member], product: Product, generator: torch.Generator
+) -> None:
+    """Steps over random batches, each larger than the one before, while they are not the pool."""
+    order, at = torch.randperm(rows.total, generator=generator), 0
+    size = FIRST * len(members[0].theta)
+    while size < rows.total:
+        at = at if at + size <= rows.total else 0
+        reassign(rows, p, members, product, order[at : at + size])
+        for member in members:
+            member.step()
+        at, size = at + size, int(size * GROWTH)
+
+
+def sketch(
+    rows: Rows, p: Tensor, members: list[Member], product: Product, generator: torch.Generator
+) -> None:
+    """Steps in the leading principal directions, then centroids of that assignment in all."""
     plan = members[0].plan
-    bar = tqdm(range(plan.iterations), desc="centroids", disable=not progress)
-    for iteration in bar:
-        for member in members:
-            member.crowding = Crowding(member.theta, plan)
-        if iteration % plan.reassign_every == 0:
-            reassign(rows, p, members, iteration, generator)
-            bar.set_postfix(objective=f"{members[0].curve[-1]:.4f}")
-            curves = (member.curve for member in members)
-            flat = (len(c) > 2 and c[-3] - c[-1] < plan.tolerance * abs(c[-1]) for c in curves)
-            if plan.tolerance and not plan.draws and all(flat):
-                return iteration
-        for member in members:
-            member.step(plan.learning_rate * min(1.0, (1 - iteration / plan.iterations) / LANDING))
-    return plan.iterations
+    count = min(rows.total, FAMILIAR * len(members[0].theta))
+    drawn = torch.randperm(rows.total, generator=generator)[:count]
+    shown = rows[drawn[:SHOWN].sort().values]
+    q = torch.randn(shown.shape[1], plan.dimensions, generator=generator).to(rows.device)
+    for _ in range(2):  # subspace iteration
+        q = torch.linalg.qr(shown.T @ (shown @ q)).Q
+    if count < rows.total:
+        among = drawn.sort().values
+        rows, p = Rows(rows.embeddings, rows.chunk, rows.device, among, rows.threads), p[among]
+    low = torch.cat(list(rows.map(lambda _, x: x @ q)))
+    small = Rows(low, rows.chunk, rows.device, threads=rows.threads, unit=False)
+    lows = [Member(normalize(m.theta @ q, dim=1), plan, m.free.stop) for m in members]
+    grow(small, p, lows, product, generator)
+    reassign(small, p, lows, product)
+    for member in lows:
+        member.step()
+    coded = [code(member.theta, product, one_scale=True) for member in lows]
+    pulls = [torch.zeros_like(member.pull) for member in members]
+
+    def work(part: Part, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        x_coded = code(low[part], product)
+        return [nearest(x_coded, theta) for theta in coded], x * p[part].unsqueeze(1)
+
+    for found, x in rows.map(work):
+        for pull, c in zip(pulls, found, strict=True):
+            pull.index_add_(0, c, x)
+    for member, pull in zip(members, pulls, strict=True):
+        member.pull = pull
+        member.step()
 
 
 def reassign(
     rows: Rows,
     p: Float[Tensor, " n"],
     members: list[Member],
-    iteration: int,
-    generator: torch.Generator,
+    product: Product,
+    index: Int64[Tensor, " m"] | None = None,
 ) -> None:
-    """Assign samples, or a draw of them, to their nearest centroids in one pass for all members."""
-    plan = members[0].plan
-    count = plan.draws if iteration < SWEEP_FROM * plan.iterations else 0
-    coded = [code(member.theta, plan.product, one_scale=True) for member in members]
-    pulls = [torch.zeros_like(member.pull) for member in members]
-    masses = [torch.zeros_like(member.mass) for member in members]
-    values = torch.zeros(len(members), dtype=torch.float64, device=rows.device)
-    drawn = None
-    if count:  # systematic resampling of p: unbiased, less variance than independent draws; sorted
-        running = p.double().cumsum(0)
-        shift = torch.rand((), generator=generator, dtype=torch.float64)
-        points = (torch.arange(count, dtype=torch.float64) + shift) / count * running[-1]
-        drawn = torch.searchsorted(running, points, right=True).clamp_max(len(p) - 1)
-    for part, x in rows.stream(drawn):
-        w = x.new_full((len(x),), 1 / count) if count else p[part].to(x)
-        x_coded = code(x, plan.product)
-        for number, member in enumerate(members):
-            c = nearest(x_coded, coded[number])
-            pull, value = member.weigh((x * member.theta[c]).sum(1), c)
-            pulls[number].index_add_(0, c, x * (w * pull).unsqueeze(1))
-            masses[number].index_add_(0, c, w * pull)
-            values[number] += (w * value).double().sum()
-    keep = INERTIA * iteration / plan.iterations if count else 0.0
-    for member, pull, mass, value in zip(members, pulls, masses, values.tolist(), strict=True):
-        member.renew(pull, mass, value, keep)
+    """Assign samples, all or some, to their nearest centroids in one pass for all members."""
+    coded = [code(member.theta, product, one_scale=True) for member in members]
+    forces = [(torch.zeros_like(m.pull), torch.zeros_like(m.mass), p.new_zeros(1)) for m in members]
+    whole = float(p.sum() if index is None else p[index].sum()) or 1.0
+
+    def work(part: Part, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        x_coded, w, found = code(x, product), p[part] / whole, []
+        for member, theta in zip(members, coded, strict=True):
+            c, mass, value = nearest(x_coded, theta), w, w
+            if member.plan.objective == "activeft":
+                pull, value = member.weigh((x * member.theta[c]).sum(1), c)
+                mass = w * pull
+            found.append((c, x * mass.unsqueeze(1), mass, (w * value).sum()))
+        return found
+
+    for found in rows.map(work, index):
+        for force, (c, pull, mass, value) in zip(forces, found, strict=True):
+            for total, part in zip(force[:2], (pull, mass), strict=True):
+                total.index_add_(0, c, part)
+            force[2].add_(value)
+    for member, (pull, mass, value) in zip(members, forces, strict=True):
+        member.renew(pull, mass, float(value))

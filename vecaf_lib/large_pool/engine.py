@@ -1,4 +1,4 @@
-"""``select``: the engine in one call, and as a scikit-learn estimator.
+"""``select``: the engine in one call.
 
 Each centroid, in order, takes its nearest sample that no earlier one has taken, with the answer of
 a full sort. The head of its sorted list decides nearly always. One pass in the fast product finds
@@ -12,13 +12,24 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from sklearn.base import BaseEstimator, TransformerMixin
 from torch import Tensor
 
 from vecaf_lib.ensemble import combine
 from vecaf_lib.errors import BadInput
 from vecaf_lib.large_pool.descent import Member, Plan, descend
-from vecaf_lib.large_pool.products import BLOCK, Coded, Product, Rows, code, cosines, error
+from vecaf_lib.large_pool.products import (
+    BLOCK,
+    Coded,
+    Part,
+    Product,
+    Rows,
+    alone,
+    code,
+    cosines,
+    error,
+    fastest,
+    nearest,
+)
 from vecaf_lib.objective import loss_distribution
 from vecaf_lib.options import checked
 
@@ -27,6 +38,7 @@ SLACK = 1e-6  # between two float32 sums of the same products
 CROWD = 2048  # candidates of a centroid beyond which it is left to a more exact product
 PENDING = 100_000  # candidates that wait to be sorted into the lists, or as many as are in them
 
+Candidates = tuple[Tensor, Tensor, Tensor, Tensor]  # lowest and highest score, column, row
 Entries = tuple[Int64[Tensor, " c"], Int64[Tensor, " c"]]  # centroid and sample of each entry
 
 
@@ -40,16 +52,19 @@ class Lists:
         self.k, self.head = k, head
         self.threshold = torch.full((k,), -3.0, device=device)  # below any cosine
         self.crowded = torch.zeros(k, dtype=torch.bool, device=device)
-        # lowest and highest score possible, column and row of candidates; part 0 is merged
         none = torch.empty(0, device=device)
-        self.parts = [(none, none, none.long(), none.long())]
+        self.parts: list[Candidates] = [(none, none, none.long(), none.long())]  # part 0 is merged
 
-    def offer(self, block: Float[Tensor, "m b"], off: float, row: int, column: int) -> None:
-        """Add what may reach the threshold of a block, up to ``off`` wrong, at (row, column)."""
+    def reach(self, block: Float[Tensor, "m b"], off: float, row: int, column: int) -> Candidates:
+        """What may reach the threshold of a block, up to ``off`` wrong, at (row, column)."""
         floor = self.threshold[column : column + block.shape[1]] - off
         rows, columns = (block >= floor).nonzero(as_tuple=True)
         score = block[rows, columns]
-        self.parts.append((score - off, score + off, columns + column, rows + row))
+        return score - off, score + off, columns + column, rows + row
+
+    def add(self, candidates: list[Candidates]) -> None:
+        """Keep candidates, to be sorted into the lists when there are enough."""
+        self.parts += candidates
         merged, *waiting = (len(part[0]) for part in self.parts)
         if sum(waiting) > max(PENDING, merged):
             self.merge()
@@ -73,11 +88,15 @@ class Lists:
 def heads(rows: Rows, theta: Float[Tensor, "k d"], product: Product, head: int = HEAD) -> Entries:
     """Every centroid's ``head`` nearest samples, in float32, up to near ties at the end."""
     lists = Lists(len(theta), min(head, rows.total), rows.device)
-    coded = code(theta, product)
+    coded = code(theta, product, bounded=True)
     _estimate_thresholds(rows, coded, lists, product)
-    for part, x in rows.stream():
-        for start, block, off in _scores(x, coded, product):
-            lists.offer(block, off, int(part[0]), start)
+
+    def work(part: Part, x: Tensor) -> list[Candidates]:
+        blocks = _scores(x, coded, product)
+        return [lists.reach(block, off, part.start, column) for column, block, off in blocks]
+
+    for found in rows.map(work):
+        lists.add(found)
     lists.merge()
     column, row = _sorted(rows, theta, lists)
     if product == "float32" or not bool(lists.crowded.any()):
@@ -91,7 +110,7 @@ def heads(rows: Rows, theta: Float[Tensor, "k d"], product: Product, head: int =
 
 def _scores(x: Tensor, coded: Coded, product: Product) -> Iterator[tuple[int, Tensor, float]]:
     """Each block of centroids: its start, cosines with it, and their largest error."""
-    x_coded = code(x, product)
+    x_coded = code(x, product, bounded=True)
     off = error(x_coded, coded) + SLACK
     for start in range(0, len(coded.values), BLOCK):
         yield start, cosines(x_coded, coded.part(slice(start, start + BLOCK))), off
@@ -101,11 +120,13 @@ def _estimate_thresholds(rows: Rows, coded: Coded, lists: Lists, product: Produc
     """Set thresholds that most rows fail, from a part of the pool, evenly spaced."""
     count = min(rows.total, max(2048, rows.total // 32))
     best = lists.threshold.repeat(lists.head, 1)
-    for _, x in rows.stream(torch.arange(count) * rows.total // count):  # no row twice
-        for start, block, off in _scores(x, coded, product):
-            columns = slice(start, start + BLOCK)
-            top = (block - off).topk(min(lists.head, len(block)), dim=0).values
-            best[:, columns] = torch.cat([best[:, columns], top]).topk(lists.head, dim=0).values
+
+    def work(_: Part, x: Tensor) -> Tensor:
+        head, blocks = min(lists.head, len(x)), _scores(x, coded, product)
+        return torch.cat([(block - off).topk(head, 0).values for _, block, off in blocks], 1)
+
+    for top in rows.map(work, torch.arange(count) * rows.total // count):  # no row twice
+        best = torch.cat([best, top]).topk(lists.head, dim=0).values
     lists.threshold = best[-1]
 
 
@@ -114,8 +135,8 @@ def _sorted(rows: Rows, theta: Float[Tensor, "k d"], lists: Lists) -> Entries:
     _, _, column, row = lists.parts[0]
     by_row = row.argsort()
     column, row = column[by_row], row[by_row]
-    parts = zip(rows.stream(row.cpu()), column.split(rows.chunk), strict=True)
-    score = torch.cat([(x * theta[c]).sum(1) for (_, x), c in parts])
+    parts = zip(rows.map(lambda _, x: x, row.cpu()), column.split(rows.chunk), strict=True)
+    score = torch.cat([(x * theta[c]).sum(1) for x, c in parts])
     if rows.total > lists.head:
         certain = score >= lists.threshold[column] + SLACK
         column, row, score = column[certain], row[certain], score[certain]
@@ -147,20 +168,45 @@ def choose(
     return torch.tensor(list(taken))
 
 
+def represent(
+    rows: Rows, chosen: Int64[Tensor, " k"], product: Product
+) -> tuple[Int64[Tensor, " n"], Float[Tensor, " n"]]:
+    """Each row's nearest among the chosen, by number, and the cosine to it in float32."""
+    theta = rows[chosen]
+    coded = code(theta, product, one_scale=True)
+
+    def work(_: Part, x: Tensor) -> tuple[Tensor, Tensor]:
+        c = nearest(code(x, product), coded)
+        return chosen[c.cpu()], (x * theta[c]).sum(1).cpu()
+
+    numbers, similarity = zip(*rows.map(work), strict=True)
+    return torch.cat(numbers), torch.cat(similarity)
+
+
+def numbers(name: str, given: Any, total: int) -> Int64[Tensor, " x"]:
+    """Distinct row numbers, sorted; refused where the pool has none such."""
+    found = torch.as_tensor([] if given is None else given).long().unique()
+    if len(found) and not 0 <= int(found[0]) <= int(found[-1]) < total:
+        wrong = int(found[0] if found[0] < 0 else found[-1])
+        raise BadInput(f"{name}: there is no row {wrong}; the rows are 0 to {total - 1}.")
+    return found
+
+
 def select(
     embeddings: Any,
     budget: int,
     losses: Any = None,
     *,
-    excluded: Int64[np.ndarray, " x"] | Int64[Tensor, " x"] | None = None,
+    excluded: Any = None,
+    labelled: Any = None,
     ensemble: int = 1,
     shrinkage: float = 1.0,
     seed: int = 0,
     generator: torch.Generator | None = None,
-    draws: int | None = None,
     device: torch.device | str = "cpu",
     progress: bool = False,
     record: dict[str, Any] | None = None,
+    representatives: bool = False,
     **options: Any,
 ) -> np.ndarray:
     """Choose ``budget`` samples, K, that stand for a pool.
@@ -168,78 +214,71 @@ def select(
     Args:
         embeddings: N x d floats, a numpy array, a ``numpy.memmap`` or a torch tensor.
         losses: N losses, 0 or larger, which weigh the samples (equation 3); None, all alike.
-        excluded: rows that may not be chosen; the centroids are fitted to them, too.
+        excluded: numbers of rows that may not be chosen; the centroids are fitted to them, too.
+        labelled: numbers of rows that are not chosen either, and are centroids that stay where they
+            are: what is near to them is covered, and the K free centroids start and go elsewhere.
         ensemble: E members, started at different samples; VeCAF's is 5.
         shrinkage: rho of the ensemble's correction, 1 gives the members' mean.
-        seed: fixes the initial centroids and the draws, unless ``generator`` is given.
-        draws: samples drawn at each reassignment but the last; 0 takes all,
-            None does while N x K is at most 10^9 and then takes 16 a centroid.
+        seed: fixes the initial centroids and the batches, unless ``generator`` is given.
         device: where blocks are computed, such as ``cuda``; K centroids are matched on the CPU.
-        record: receives ``curve``, member 1's objective at each reassignment, ``objective``, the
-            last of them, ``iterations`` made, and ``centroids`` (K x d) as corrected.
+        record: receives ``curve``, member 1's objective at each step over the pool, ``objective``,
+            the last of them, ``iterations``, their number, ``centroids`` (K x d) as corrected,
+            the ``product`` and the number of ``threads`` that were used.
+        representatives: also record each row's ``representative``, the nearest of the chosen
+            rows, and its ``similarity``, their cosine (both N).
         options: any setting of ``descent.Plan``.
 
     Returns:
-        K distinct indices, the same for any number of threads, up to near ties that the order of
-        float32 sums decides.
+        K distinct indices, the same for any number of threads. Given the centroids they are the
+        same for any product, up to near ties that the order of float32 sums decides; the centroids
+        differ a little, where a sample lies between two.
     """
-    rows = Rows(embeddings, device=device)
-    free = np.delete(np.arange(rows.total), [] if excluded is None else np.asarray(excluded))
-    if not 1 <= budget <= len(free):
-        raise BadInput(f"budget is {budget}; use 1 to {len(free)}, the rows that may be chosen.")
-    if ensemble < 1 or not 0 < shrinkage <= 1:
-        raise BadInput("ensemble must be at least 1 and shrinkage in (0, 1].")
-    if draws is None:
-        draws = 0 if rows.total * budget <= 10**9 else min(16 * budget, rows.total)
-    plan = Plan(**checked(Plan, options | {"draws": draws}, "select"))
-    values = torch.ones(rows.total) if losses is None else torch.as_tensor(losses).detach().cpu()
-    if values.shape != (rows.total,) or not bool(((values >= 0) & values.isfinite()).all()):
-        raise BadInput(f"losses: need a finite number, 0 or larger, for each of {rows.total} rows.")
-    p = loss_distribution(values.double(), plan.loss_power)
-    g = torch.Generator().manual_seed(seed) if generator is None else generator
-    members = [Member(rows.start(budget, g), plan) for _ in range(ensemble)]
-    done = descend(rows, p, members, generator=g, progress=progress)
-    theta = combine([member.theta.cpu() for member in members], shrinkage)
-    if record is not None:
-        curve = members[0].curve
-        record |= {"curve": curve, "objective": curve[-1], "iterations": done}
-        record["centroids"] = theta.numpy()
-    candidates = Rows(embeddings, device=device, among=torch.from_numpy(free))
-    return free[choose(candidates, theta.to(rows.device), plan.product).numpy()]
-
-
-class CentroidSelector(TransformerMixin, BaseEstimator):
-    """``select`` as an estimator: ``CentroidSelector(100).fit(X).selected_indices_``."""
-
-    def __init__(
-        self,
-        budget: int = 100,
-        *,
-        objective: str = "ods",
-        tau: float = 0.07,
-        lambda_: float = 1.0,
-        iterations: int = 150,
-        ensemble: int = 1,
-        seed: int = 0,
-        device: str = "cpu",
-    ) -> None:
-        self.budget, self.objective, self.tau, self.lambda_ = budget, objective, tau, lambda_
-        self.iterations, self.ensemble, self.seed, self.device = iterations, ensemble, seed, device
-
-    def fit(
-        self, X: Any, y: Any = None, *, losses: Any = None, excluded: Any = None
-    ) -> "CentroidSelector":
-        """Select from X (N x d), see ``select``; ``y`` is ignored."""
-        record: dict[str, Any] = {}
-        self.selected_indices_ = select(
-            X, losses=losses, excluded=excluded, record=record, **self.get_params()
+    with alone() as threads:
+        rows = Rows(embeddings, device=device, threads=threads)
+        fixed = numbers("labelled", labelled, rows.total)
+        kept = torch.cat([fixed, numbers("excluded", excluded, rows.total)])
+        free = np.delete(np.arange(rows.total), kept.numpy())
+        if not 1 <= budget <= len(free):
+            raise BadInput(
+                f"budget is {budget}; use 1 to {len(free)}, the rows that may be chosen."
+            )
+        if ensemble < 1 or not 0 < shrinkage <= 1:
+            raise BadInput("ensemble must be at least 1 and shrinkage in (0, 1].")
+        plan = Plan(**checked(Plan, options, "select"))
+        values = (
+            torch.ones(rows.total) if losses is None else torch.as_tensor(losses).detach().cpu()
         )
-        self.objective_curve_ = record["curve"]
-        self.centroids_ = record["centroids"]
-        return self
+        if values.shape != (rows.total,) or not bool(((values >= 0) & values.isfinite()).all()):
+            raise BadInput(
+                f"losses: need a finite number, 0 or larger, for each of {rows.total} rows."
+            )
+        p = loss_distribution(values.double(), plan.loss_power).to(rows.device, torch.float32)
+        d = rows.embeddings.shape[1]
+        product = fastest(d, rows.device) if plan.product == "auto" else plan.product
+        g = torch.Generator().manual_seed(seed) if generator is None else generator
 
-    def transform(self, X: Any) -> Float[np.ndarray, "n k"]:
-        """Cosine of each row of X (N x d) to each centroid."""
-        rows = Rows(X, device=self.device)
-        theta = torch.from_numpy(self.centroids_).to(rows.device)
-        return torch.cat([(x @ theta.T).cpu() for _, x in rows.stream()]).numpy()
+        far = torch.ones(rows.total)  # from the labelled
+        if len(fixed):
+            far = (1 - represent(rows, fixed, product)[1]).index_fill(0, fixed, 0.0)
+
+        def start() -> Tensor:
+            """K samples of the pool (ActiveFT's initialisation), and those that are labelled."""
+            drawn = torch.randperm(rows.total, generator=g)
+            if len(fixed):  # without replacement, by distance: the shortest of exponential waits
+                waits = torch.rand(rows.total, generator=g).log().neg() / far.clamp_min(1e-9)
+                drawn = waits.argsort()
+            return rows[torch.cat([drawn[:budget], fixed])]
+
+        members = [Member(start(), plan, budget) for _ in range(ensemble)]
+        done = descend(rows, p, members, product, generator=g, progress=progress)
+        theta = combine([member.theta[:budget].cpu() for member in members], shrinkage)
+        candidates = Rows(embeddings, device=device, among=torch.from_numpy(free), threads=threads)
+        chosen = free[choose(candidates, theta.to(rows.device), product).numpy()]
+        if record is not None:
+            curve = members[0].curve
+            record |= {"curve": curve, "objective": curve[-1], "iterations": done}
+            record |= {"centroids": theta.numpy(), "product": product, "threads": threads}
+            if representatives:
+                nearest_chosen, cosine = represent(rows, torch.from_numpy(chosen), product)
+                record |= {"representative": nearest_chosen.numpy(), "similarity": cosine.numpy()}
+    return chosen

@@ -3,30 +3,70 @@
 In int8 both sides are rounded to 255 steps and multiplied in whole numbers: the same for any number
 of threads and any chunk, fast where the processor has VNNI, and off by a few ten-thousandths;
 bfloat16 is off by a few thousandths. Where that could change an answer, ``error`` bounds it, by
-Cauchy and Schwarz.
+Cauchy and Schwarz. Which one is fastest depends on the processor: ``fastest`` measures it.
 """
 
-from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, Literal, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import normalize, pad
 
 from vecaf_lib.errors import BadInput
 
 Product = Literal["float32", "bfloat16", "int8"]
+PRODUCTS: tuple[Product, ...] = ("float32", "bfloat16", "int8")
 BLOCK = 1024  # centroids compared at a time: the block of scores stays in the processor's cache
-CHUNK = 1024  # rows of the pool converted at a time
+CHUNK = 1024  # rows of the pool converted at a time; on a GPU 16 times as many
 TILE = 32  # CUDA's int8 product takes more than 16 rows, and multiples of 8 in each direction
+PROBE = 128, 512  # rows and centroids of a probe
+Part = slice | Int64[Tensor, " m"]
+Given, Made = TypeVar("Given"), TypeVar("Made")
+
+
+@contextmanager
+def alone() -> Iterator[int]:
+    """Let every thread of ours compute alone; the number of threads that torch was allowed."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+def in_order(work: Callable[[Given], Made], items: Iterable[Given], threads: int) -> Iterator[Made]:
+    """``map`` on threads that each compute alone and never wait for each other, a few items ahead.
+
+    Threads inside a product spin at its end until the last has come, which on a busy machine costs
+    many times what one thread takes; these lose no more than the cores that others hold.
+    """
+    if threads == 1:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        ahead: deque[Future[Made]] = deque()
+        for item in items:
+            ahead.append(pool.submit(work, item))
+            if len(ahead) > 2 * threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 class Rows:
     """N embeddings of d numbers, N x d floats in memory or in a file, read a chunk at a time.
 
-    Unit rows come on ``device``, their numbers on the CPU. ``among``: those that count, None for
-    all; they are numbered anew.
+    Rows of unit length come on ``device``. ``among``: those that count, None for all; they are
+    numbered anew. ``unit``: False leaves the lengths as they are.
     """
 
     def __init__(
@@ -35,6 +75,8 @@ class Rows:
         chunk: int | None = None,
         device: torch.device | str = "cpu",
         among: Int64[Tensor, " m"] | None = None,
+        threads: int = 1,
+        unit: bool = True,
     ) -> None:
         shape = tuple(getattr(embeddings, "shape", ()))
         # a dtype such as float32 or torch.float16
@@ -43,29 +85,43 @@ class Rows:
                 "embeddings: must be a numpy or torch matrix of floating-point numbers, one row a "
                 f"sample; got {type(embeddings).__name__} of shape {shape}."
             )
-        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        self.device = torch.device(device)
+        gpu = self.device.type == "cuda"
+        if gpu and not torch.cuda.is_available():
             raise BadInput(f"device is {str(device)!r}, but torch sees no GPU; use 'cpu'.")
-        self.embeddings, self.chunk, self.device = embeddings, chunk or CHUNK, torch.device(device)
+        self.embeddings, self.chunk = embeddings, chunk or (16 * CHUNK if gpu else CHUNK)
         self.among, self.total = among, shape[0] if among is None else len(among)
+        self.threads, self.unit = 1 if gpu else threads, unit
 
-    def stream(
-        self, index: Int64[Tensor, " m"] | None = None
-    ) -> Iterator[tuple[Int64[Tensor, " c"], Float[Tensor, "c d"]]]:
-        """Numbers of samples and their unit rows in float32: those of ``index``, or all."""
-        for part in (torch.arange(self.total) if index is None else index).split(self.chunk):
-            at = (part if self.among is None else self.among[part]).numpy()
-            rows = torch.as_tensor(self.embeddings[at]).to(self.device, torch.float32)
-            lengths = rows.norm(dim=1)  # (c,)
-            wrong = ~torch.isfinite(lengths) | (lengths == 0)
-            if bool(wrong.any()):
-                row = int(at[int(wrong.nonzero()[0])])
-                raise BadInput(f"embeddings: row {row} has NaN or infinity, or is all zeros.")
-            yield part, rows / lengths.unsqueeze(1)
+    def __getitem__(self, part: Part) -> Float[Tensor, "c d"]:
+        """The rows of a slice, or of numbers on the CPU, in float32."""
+        at = part if self.among is None else self.among[part]
+        rows = self.embeddings[at.numpy() if isinstance(at, Tensor) else at]
+        if isinstance(rows, np.ndarray) and not rows.flags.writeable:
+            rows = rows.copy()  # of a file that is read only
+        rows = torch.as_tensor(rows).detach().to(self.device, torch.float32)
+        if not self.unit:
+            return rows
+        lengths = rows.norm(dim=1)  # (c,)
+        wrong = ~torch.isfinite(lengths) | (lengths == 0)
+        if bool(wrong.any()):
+            number = int(wrong.nonzero()[0])
+            row = at.start + number if isinstance(at, slice) else int(at[number])
+            raise BadInput(f"embeddings: row {row} has NaN or infinity, or is all zeros.")
+        return rows / lengths.unsqueeze(1)
 
-    def start(self, budget: int, generator: torch.Generator) -> Float[Tensor, "k d"]:
-        """K distinct samples of the pool as initial centroids (ActiveFT's initialisation)."""
-        index = torch.randperm(self.total, generator=generator)[:budget]
-        return torch.cat([x for _, x in self.stream(index)])
+    def map(
+        self, work: Callable[[Part, Float[Tensor, "c d"]], Made], index: Part | None = None
+    ) -> Iterator[Made]:
+        """``work`` of each chunk, given its numbers and its rows: those of ``index``, or all."""
+        index = slice(0, self.total) if index is None else index
+        parts: Iterable[Part]
+        if isinstance(index, Tensor):
+            parts = index.split(self.chunk)
+        else:
+            starts = range(index.start, index.stop, self.chunk)
+            parts = [slice(start, min(start + self.chunk, index.stop)) for start in starts]
+        return in_order(lambda part: work(part, self[part]), parts, self.threads)
 
 
 class Coded(NamedTuple):
@@ -73,7 +129,7 @@ class Coded(NamedTuple):
 
     values: Tensor  # m x d
     scale: Tensor | None  # a value's worth, m x 1 or a single one; None where values are the rows
-    residual: float  # largest length of what rounding took from a row
+    residual: float  # largest length of what rounding took from a row; infinite if not asked for
 
     def part(self, rows: slice) -> "Coded":
         """These rows."""
@@ -81,7 +137,9 @@ class Coded(NamedTuple):
         return Coded(self.values[rows], scale, self.residual)
 
 
-def code(x: Float[Tensor, "m d"], product: Product, *, one_scale: bool = False) -> Coded:
+def code(
+    x: Float[Tensor, "m d"], product: Product, *, one_scale: bool = False, bounded: bool = False
+) -> Coded:
     """Convert unit rows; ``one_scale`` gives all the same, so that int8 scores compare without."""
     if product == "float32":
         return Coded(x, None, 0.0)
@@ -89,7 +147,9 @@ def code(x: Float[Tensor, "m d"], product: Product, *, one_scale: bool = False) 
     if product == "int8":
         high = x.abs().amax() if one_scale else x.abs().amax(1, keepdim=True)
         scale = (high / 127).clamp_min(1e-12)
-        values = (x / scale).round().to(torch.int8)
+        values = (x / scale).round_().to(torch.int8)
+    if not bounded:
+        return Coded(values, scale, torch.inf)
     lost = x - values * (1 if scale is None else scale)
     return Coded(values, scale, residual=float(lost.norm(dim=1).max()))
 
@@ -120,6 +180,30 @@ def nearest(x: Coded, theta: Coded) -> Int64[Tensor, " m"]:
     """Each row's nearest centroid; ties to the lower. ``theta`` has one scale: integers compare."""
     starts = range(0, len(theta.values), BLOCK)
     tops = [scores(x, theta.part(slice(start, start + BLOCK))).max(1) for start in starts]
+    if len(tops) == 1:
+        return tops[0].indices
     block = torch.stack([top.values for top in tops]).argmax(0, keepdim=True)  # the first of equals
     index = [top.indices + start for top, start in zip(tops, starts, strict=True)]
     return torch.stack(index).gather(0, block).squeeze(0)
+
+
+@cache
+def fastest(d: int, device: torch.device) -> Product:
+    """The product that takes rows of d numbers to their nearest centroids in the least time here.
+
+    Measured once, in a few milliseconds; one that is far slower than another is tried once.
+    """
+    numbers = torch.arange(PROBE[1] * d, dtype=torch.float32, device=device)
+    theta = normalize(numbers.square().sin().view(PROBE[1], d), dim=1)
+    best, found = float("inf"), PRODUCTS[0]
+    for product in PRODUCTS:
+        coded = code(theta, product, one_scale=True)
+        for attempt in range(4):  # the first warms up
+            begun = time.perf_counter()
+            nearest(code(theta[: PROBE[0]], product), coded).cpu()
+            seconds = time.perf_counter() - begun
+            if seconds > 10 * best:
+                break
+            if attempt and seconds < best:
+                best, found = seconds, product
+    return found

@@ -5,6 +5,7 @@ Runs are not listed: the tables and figures ask for them (``vecaf_lib.results.ru
 """
 
 import math
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -57,6 +58,12 @@ def _options(options: dict[str, Any], info: Any) -> dict[str, Any]:
         except ValidationError as error:
             raise ValueError("\n".join(sentences(error, schema))) from error
     return options
+
+
+def _address(text: str) -> str:
+    if not re.fullmatch(r"(tcp|tls)://[^/\s]+:\d+", text):
+        raise ValueError(f"{text!r} is no address of a Dask scheduler, such as tcp://host:8786")
+    return text
 
 
 Options = Annotated[dict[str, Any], Field(validate_default=True), After(_options)]
@@ -232,6 +239,8 @@ class Compute(Section):
     threads: Count = 1  # torch's, of each
     device: Device = "auto"
     processes: Count = 1  # that share one run and one pass over the images, a GPU each
+    # scheduler whose workers, of one thread each and sharing the folder, make runs in place of ours
+    dask: Annotated[str, After(_address)] | None = None
     precision: Precision = "float32"  # of training
     evaluation_precision: Precision | None = None  # of passes without gradients; null is the same
     memory_gib: Positive | None = None  # what the profile needs, for ``vecaf check``
@@ -294,6 +303,8 @@ def _misfits(kind: str, section: Any, above: Mapping[str, Any]) -> Iterator[str]
         count, workers = section.processes, section.workers
         if count > 1 and workers > 1:
             yield f"processes is {count} and workers is {workers}; one of them must be 1"
+        if count > 1 and section.dask:
+            yield f"processes is {count}, but dask makes each run in one; leave one of them out"
         if "training" in above and (batch := above["training"].batch_size) % count:
             yield f"processes is {count}, no divisor of training.batch_size ({batch})"
 
