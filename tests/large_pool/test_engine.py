@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from vecaf_lib.errors import BadInput
 from vecaf_lib.evaluation import linear_probe_losses
-from vecaf_lib.large_pool import CentroidSelector, select
+from vecaf_lib.large_pool import select
 from vecaf_lib.large_pool.descent import Crowding, Member, Plan, reassign
 from vecaf_lib.large_pool.products import Rows
 from vecaf_lib.objective import loss_distribution
@@ -101,7 +101,7 @@ def test_kmeans_in_few_directions_and_growing_batches_ends_as_high_as_in_all() -
     assert reached[16] > reached[64] - 0.005
 
 
-LIMITS = [("ods", 0.02), ("ods", 0.1)]
+LIMITS = [("ods", 0.02), ("ods", 0.1), ("ods", 1.0), ("activeft", 1.0)]
 
 
 @pytest.mark.parametrize(("objective", "lambda_"), LIMITS)
@@ -227,8 +227,6 @@ def test_excluded_rows_pull_but_are_not_chosen(product: str) -> None:
     rest = np.setdiff1d(np.arange(500), first)
     theta = torch.from_numpy(free["centroids"])
     np.testing.assert_array_equal(second, rest[nearest_unused(e[rest], theta)])
-    fitted = CentroidSelector(60, iterations=20).fit(e.numpy(), losses=losses, excluded=first)
-    assert not set(first.tolist()) & set(fitted.selected_indices_.tolist())
     with pytest.raises(BadInput, match="use 1 to 440, the rows that may be chosen"):
         select(e, 441, excluded=first)
 
@@ -239,25 +237,6 @@ def test_it_stops_when_the_objective_does() -> None:
     select(e, 10, losses, iterations=400, tolerance=0.01, record=record)
     assert len(record["curve"]) == record["iterations"] < 40
     assert record["curve"][-1] < record["curve"][0]
-
-
-def test_the_estimator() -> None:
-    e, losses = clustered(300)
-    X = e.numpy()
-    fitted = CentroidSelector(12, seed=4).fit(X, losses=losses)
-    np.testing.assert_array_equal(fitted.selected_indices_, select(X, 12, losses, seed=4))
-    assert fitted.centroids_.shape == (12, 32)
-    assert fitted.set_params(budget=3).fit(X).selected_indices_.shape == (3,)
-    assert len(fitted.objective_curve_) > 1
-
-
-def test_the_estimator_transforms_rows_to_cosines() -> None:
-    X = clustered(200)[0].numpy()
-    fitted = CentroidSelector(7, iterations=10).fit(X)
-    assert np.allclose(np.linalg.norm(fitted.centroids_, axis=1), 1)
-    expected = X @ fitted.centroids_.T
-    np.testing.assert_allclose(fitted.transform(5 * X), expected, atol=1e-6)  # of any length
-    assert CentroidSelector(7, iterations=10).fit_transform(X) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""``select``: the engine in one call, and as a scikit-learn estimator.
+"""``select``: the engine in one call.
 
 Each centroid, in order, takes its nearest sample that no earlier one has taken, with the answer of
 a full sort. The head of its sorted list decides nearly always. One pass in the fast product finds
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from sklearn.base import BaseEstimator, TransformerMixin
 from torch import Tensor
 
 from vecaf_lib.ensemble import combine
@@ -283,40 +282,3 @@ def select(
                 nearest_chosen, cosine = represent(rows, torch.from_numpy(chosen), product)
                 record |= {"representative": nearest_chosen.numpy(), "similarity": cosine.numpy()}
     return chosen
-
-
-class CentroidSelector(TransformerMixin, BaseEstimator):
-    """``select`` as an estimator: ``CentroidSelector(100).fit(X).selected_indices_``."""
-
-    def __init__(
-        self,
-        budget: int = 100,
-        *,
-        objective: str = "ods",
-        tau: float = 0.07,
-        lambda_: float = 1.0,
-        iterations: int | None = None,
-        ensemble: int = 1,
-        seed: int = 0,
-        device: str = "cpu",
-    ) -> None:
-        self.budget, self.objective, self.tau, self.lambda_ = budget, objective, tau, lambda_
-        self.iterations, self.ensemble, self.seed, self.device = iterations, ensemble, seed, device
-
-    def fit(
-        self, X: Any, y: Any = None, *, losses: Any = None, excluded: Any = None
-    ) -> "CentroidSelector":
-        """Select from X (N x d), see ``select``; ``y`` is ignored."""
-        record: dict[str, Any] = {}
-        self.selected_indices_ = select(
-            X, losses=losses, excluded=excluded, record=record, **self.get_params()
-        )
-        self.objective_curve_ = record["curve"]
-        self.centroids_ = record["centroids"]
-        return self
-
-    def transform(self, X: Any) -> Float[np.ndarray, "n k"]:
-        """Cosine of each row of X (N x d) to each centroid."""
-        rows = Rows(X, device=self.device)
-        theta = torch.from_numpy(self.centroids_).to(rows.device)
-        return torch.cat(list(rows.map(lambda _, x: (x @ theta.T).cpu()))).numpy()
