@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vecaf_lib.ensemble import combine
 from vecaf_lib.errors import BadInput
-from vecaf_lib.large_pool.descent import Member, Plan, descend
+from vecaf_lib.large_pool.descent import Centroids, Plan
 from vecaf_lib.large_pool.products import (
     BLOCK,
     Coded,
@@ -269,14 +269,14 @@ def select(
                 drawn = waits.argsort()
             return rows[torch.cat([drawn[:budget], fixed])]
 
-        members = [Member(start(), plan, budget) for _ in range(ensemble)]
-        done = descend(rows, p, members, product, generator=g, progress=progress)
+        members = [Centroids(rows, p, start(), budget, plan, product) for _ in range(ensemble)]
+        done = [member.descend(g, progress) for member in members]
         theta = combine([member.theta[:budget].cpu() for member in members], shrinkage)
         candidates = Rows(embeddings, device=device, among=torch.from_numpy(free), threads=threads)
         chosen = free[choose(candidates, theta.to(rows.device), product).numpy()]
         if record is not None:
             curve = members[0].curve
-            record |= {"curve": curve, "objective": curve[-1], "iterations": done}
+            record |= {"curve": curve, "objective": curve[-1], "iterations": done[0]}
             record |= {"centroids": theta.numpy(), "product": product, "threads": threads}
             if representatives:
                 nearest_chosen, cosine = represent(rows, torch.from_numpy(chosen), product)
