@@ -45,8 +45,8 @@ SHOWN = 4096  # samples that the principal directions are of
 SMALL = 4 * 10**6  # N x K up to which k-means has no early steps
 FULL = 10**9  # N x K up to which each step of ods and activeft takes all samples
 DRAWN = 16  # samples a centroid in the first batch beyond
-DAMPING = 5.0  # of the push, in its masses
-MOMENTUM = 0.7  # of ods at a lambda of 1, and of activeft; none of ods up to 0.1
+DAMPING = 8.0  # of the push, in its masses
+SLOWING = 1.13  # by it over the fourth root of d the momentum at a lambda of 1 falls short of 1
 DENSE = 2048  # centroids
 
 
@@ -150,7 +150,7 @@ class Centroids:
     def walk(self, sizes: list[int], generator: torch.Generator, progress: bool = False) -> int:
         """A step for each batch, of samples in random order, until the objective stands still."""
         total, at = self.rows.total, 0
-        back = 2 if self.plan.push else 1  # momentum may lift the objective for a step
+        back = 5 if self.plan.push else 1  # momentum may lift the objective for some steps
         tolerance = self.plan.tolerance
         tolerance = (1e-4 if self.plan.push else 2e-3) if tolerance is None else tolerance
         order = torch.randperm(total, generator=generator) if sizes[0] < total else torch.empty(0)
@@ -210,7 +210,7 @@ class Centroids:
             curvature += DAMPING * self.mass[: self.free].unsqueeze(1)
             force = force - self.crowding.push(self.mass, self.free)
             along = force - (force * theta).sum(1, keepdim=True) * theta
-            lasting = MOMENTUM * min(1.0, max(0.0, (self.plan.push - 0.1) / 0.9))
+            lasting = (1 - SLOWING / theta.shape[1] ** 0.25) * min(1.0, self.plan.push) ** 0.5
             self.speed = lasting * self.speed + along / curvature.clamp_min(1e-12)
             force = theta + self.speed
         theta.copy_(torch.where(force.any(1, keepdim=True), normalize(force, dim=1), theta))
