@@ -96,6 +96,7 @@ def test_kmeans_in_few_directions_and_growing_batches_ends_as_high_as_in_all() -
     assert reached[16] > reached[64] - 0.005
 
 
+STARTS = 4
 LIMITS = [("ods", 0.02), ("ods", 0.1), ("ods", 1.0), ("activeft", 1.0)]
 
 
@@ -106,7 +107,7 @@ def test_digits_are_chosen_as_by_the_exact_descent(objective: Any, lambda_: floa
     e = normalize(torch.from_numpy(images).float(), dim=1)
     losses = linear_probe_losses(e, torch.from_numpy(labels), classes=10)
     p, found = loss_distribution(losses, 1.0), []
-    for seed in range(4):
+    for seed in range(STARTS):
         oracle = ods.ods_objective(e, p, 0.07, lambda_)
         oracle = activeft.contrast(e, 0.07) if objective == "activeft" else oracle
         first = start(len(e), 90, generator=generator(seed))
@@ -118,7 +119,7 @@ def test_digits_are_chosen_as_by_the_exact_descent(objective: Any, lambda_: floa
         for theta in (exact, torch.from_numpy(record["centroids"])):
             ratio = losses[nearest_unused(e, theta)].mean() / losses.mean()
             found.append([oracle(theta)[0], float(ratio), empty(e, theta)])
-    exact, fast = np.array(found).reshape(4, 2, 3).mean(0)
+    exact, fast = np.array(found).reshape(STARTS, 2, 3).mean(0)
     assert fast[0] < exact[0] + 0.01 * abs(exact[0])
     assert fast[1] == pytest.approx(exact[1], rel=0.03)
     assert fast[2] == pytest.approx(exact[2], abs=0.01)

@@ -46,7 +46,7 @@ SMALL = 4 * 10**6  # N x K up to which k-means has no early steps
 FULL = 10**9  # N x K up to which each step of ods and activeft takes all samples
 DRAWN = 16  # samples a centroid in the first batch beyond
 DAMPING = 8.0  # of the push, in its masses
-SLOWING = 1.13  # by it over the fourth root of d the momentum at a lambda of 1 falls short of 1
+SLOWING = 1.3  # by it over the fourth root of d the momentum at a lambda of 1 falls short of 1
 DENSE = 2048  # centroids
 
 
@@ -225,7 +225,8 @@ class Centroids:
             q = torch.linalg.qr(shown.T @ (shown @ q)).Q
         if len(drawn) < rows.total:
             among = drawn.sort().values
-            rows, p = Rows(rows.embeddings, rows.chunk, rows.device, among, rows.threads), p[among]
+            rows = Rows(rows.embeddings, rows.chunk, rows.device, among, rows.threads, rows.unit)
+            p = p[among]
         low = torch.cat(list(rows.map(lambda _, x: x @ q)))
         small = Rows(low, rows.chunk, rows.device, threads=rows.threads, unit=False)
         theta = normalize(self.theta @ q, dim=1)

@@ -33,6 +33,7 @@ HEAD = 8  # samples of which each centroid's list is certain, at least
 SLACK = 1e-6  # between two float32 sums of the same products
 CROWD = 2048  # samples of a list, at most, unless it is to have more
 PENDING = 100_000  # candidates that wait to be sorted into the lists, or as many as are in them
+HELD = 2**24  # numbers of a pool whose unit rows are kept; 64 MiB
 ENTRIES = 10**7  # of all lists together, at most
 
 Candidates = tuple[Tensor, Tensor, Tensor]  # score, centroid and sample of each
@@ -183,6 +184,8 @@ def select(
     """
     with alone() as threads:
         rows = Rows(embeddings, device=device, threads=threads)
+        if rows.total * rows.embeddings.shape[1] <= HELD:
+            rows = Rows(rows[slice(0, rows.total)], device=device, threads=threads, unit=False)
         fixed = numbers("labelled", labelled, rows.total)
         kept = torch.cat([fixed, numbers("excluded", excluded, rows.total)])
         free = np.delete(np.arange(rows.total), kept.numpy())
@@ -221,7 +224,7 @@ def select(
         done = [member.descend(g, progress) for member in members]
         theta = combine([member.theta[:budget].cpu() for member in members], shrinkage)
         among = torch.from_numpy(free) if len(kept) else None
-        candidates = Rows(rows.embeddings, device=device, among=among, threads=threads)
+        candidates = Rows(rows.embeddings, None, device, among, threads, rows.unit)
         chosen = free[choose(candidates, theta.to(rows.device)).numpy()]
         if record is not None:
             curve = members[0].curve

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal, NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -95,9 +94,11 @@ class Rows:
     def __getitem__(self, part: Part) -> Float[Tensor, "c d"]:
         """The rows of a slice, or of numbers on the CPU, in float32."""
         at = part if self.among is None else self.among[part]
-        rows = self.embeddings[at.numpy() if isinstance(at, Tensor) else at]
-        if isinstance(rows, np.ndarray) and not rows.flags.writeable:
-            rows = rows.copy()  # of a file that is read only
+        if isinstance(self.embeddings, Tensor):
+            rows = self.embeddings[at]
+        else:
+            rows = self.embeddings[at.numpy() if isinstance(at, Tensor) else at]
+            rows = rows if rows.flags.writeable else rows.copy()  # of a file that is read only
         rows = torch.as_tensor(rows).detach().to(self.device, torch.float32)
         if not self.unit:
             return rows
