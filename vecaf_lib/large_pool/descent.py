@@ -53,8 +53,9 @@ DENSE = 2048  # centroids
 class Plan(BaseModel):
     """Settings of the steps towards ``kmeans``, ``ods`` (equation 7) or ``activeft``.
 
-    They end where one over all samples, two where there is a push, lowers the objective by less
-    than the fraction ``tolerance`` of it; 0 ends none early.
+    They end where one over all samples, five where there is a push, lower the objective by less
+    than the fraction ``tolerance`` of it; 0 ends none early. That of k-means is 1 minus the mean
+    cosine of a sample to its nearest centroid, weighted by p_L as in the others.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -132,8 +133,8 @@ class Centroids:
         self.crowding: Crowding | None = None
         self.curve: list[float] = []
 
-    def descend(self, generator: torch.Generator, progress: bool = False) -> int:
-        """Go down the objective; the number of steps that were noted in ``curve``."""
+    def descend(self, generator: torch.Generator, progress: bool = False) -> None:
+        """Go down the objective."""
         plan, total, (k, d) = self.plan, self.rows.total, self.theta.shape
         large = total * k > (FULL if plan.push else SMALL)
         steps = plan.iterations or (50 if plan.push else 3 if large else 5)
@@ -145,9 +146,9 @@ class Centroids:
             self.sketch(generator)
         elif large:
             sizes = growing(total, k) + sizes
-        return self.walk(sizes, generator, progress)
+        self.walk(sizes, generator, progress)
 
-    def walk(self, sizes: list[int], generator: torch.Generator, progress: bool = False) -> int:
+    def walk(self, sizes: list[int], generator: torch.Generator, progress: bool = False) -> None:
         """A step for each batch, of samples in random order, until the objective stands still."""
         total, at = self.rows.total, 0
         back = 5 if self.plan.push else 1  # momentum may lift the objective for some steps
@@ -165,8 +166,7 @@ class Centroids:
             if comparable and self.curve[-1 - back] - self.curve[-1] < tolerance * abs(
                 self.curve[-1]
             ):
-                return step + 1
-        return len(sizes)
+                return
 
     def assign(self, index: Int64[Tensor, " m"] | None = None) -> None:
         """Sum the pull of samples, all or some, on their nearest centroids; note the objective."""
@@ -194,6 +194,8 @@ class Centroids:
         self.pull = pull
         if plan.objective == "activeft":
             self.mass = masses
+        elif plan.objective == "kmeans":
+            total = 1 - (pull * self.theta).sum()
         else:
             total = -(pull * self.theta).sum() / plan.tau
             if self.crowding is not None:

@@ -170,9 +170,9 @@ def select(
         shrinkage: rho of the ensemble's correction, 1 gives the members' mean.
         seed: fixes the initial centroids and the batches, unless ``generator`` is given.
         device: where blocks are computed, such as ``cuda``; K centroids are matched on the CPU.
-        record: receives ``curve``, member 1's objective at each step over the pool, ``objective``,
-            the last of them, ``iterations``, their number, ``centroids`` (K x d) as corrected,
-            the ``product`` and the number of ``threads`` that were used.
+        record: receives ``curve``, member 1's objective at each step but early ones in few
+            directions, ``objective``, the last of them, ``iterations``, their number,
+            ``centroids`` (K x d) as corrected, the ``product`` and the number of ``threads``.
         representatives: also record each row's ``representative``, the nearest of the chosen
             rows, and its ``similarity``, their cosine (both N).
         options: any setting of ``descent.Plan``.
@@ -221,14 +221,15 @@ def select(
             return rows[torch.cat([drawn[:budget], fixed])]
 
         members = [Centroids(rows, p, start(), budget, plan, product) for _ in range(ensemble)]
-        done = [member.descend(g, progress) for member in members]
+        for member in members:
+            member.descend(g, progress)
         theta = combine([member.theta[:budget].cpu() for member in members], shrinkage)
         among = torch.from_numpy(free) if len(kept) else None
         candidates = Rows(rows.embeddings, None, device, among, threads, rows.unit)
         chosen = free[choose(candidates, theta.to(rows.device)).numpy()]
         if record is not None:
             curve = members[0].curve
-            record |= {"curve": curve, "objective": curve[-1], "iterations": done[0]}
+            record |= {"curve": curve, "objective": curve[-1], "iterations": len(curve)}
             record |= {"centroids": theta.numpy(), "product": product, "threads": threads}
             if representatives:
                 nearest_chosen, cosine = represent(rows, torch.from_numpy(chosen), product)
