@@ -16,7 +16,8 @@ from vecaf_lib.errors import BadInput
 from vecaf_lib.selection import Pool, load, names, option_schema
 from vecaf_lib.selection.pool import budget_of
 
-SEEDLESS = {"full", "topk_loss"}
+HERDING = {"maxherding", "uherding", "loss_herding", "class_herding"}
+SEEDLESS = {"full", "topk_loss", *HERDING}
 WHOLE_POOL_ONLY = {"full"}  # any other budget than N is refused
 COLD = [name for name in names() if getattr(load(name), "COLD_START", False)]
 ALL = pytest.mark.parametrize("name", names())
@@ -123,7 +124,10 @@ def test_an_empty_exclusion_changes_nothing(name, make_pool):
 @ALL
 def test_a_missing_field_is_named(name, make_pool):
     pool = make_pool()
-    for field in load(name).NEEDS - {"predicted_losses", "probabilities"}:  # absent in the first loop
+    for field in load(name).NEEDS - {
+        "predicted_losses",
+        "probabilities",
+    }:  # absent in the first loop
         with pytest.raises(BadInput, match=rf"pool\.{field} "):
             choose(name, replace(pool, **{field: None}), 6)
 
@@ -223,6 +227,7 @@ def test_option_defaults_are_those_of_the_signature_and_of_what_it_builds_on():
     defaults = {name: option_schema(name)().model_dump() for name in names()}
     assert defaults["activeft"] == descent | activeft
     assert defaults["ods"] == descent | activeft | ods
+    assert defaults["ods_margin"] == defaults["ods"]
     paced = defaults["ods"] | {"pace": 3.0}
     assert defaults["ods_self_paced"] == {
         k: v for k, v in paced.items() if k not in ("loss_power", "engine")
