@@ -101,7 +101,7 @@ def test_kmeans_in_few_directions_and_growing_batches_ends_as_high_as_in_all() -
     assert reached[16] > reached[64] - 0.005
 
 
-LIMITS = [("ods", 0.02), ("ods", 0.1)]
+LIMITS = [("ods", 0.02), ("ods", 0.1), ("ods", 1.0), ("activeft", 1.0)]
 
 
 @pytest.mark.parametrize(("objective", "lambda_"), LIMITS)

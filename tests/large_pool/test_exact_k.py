@@ -63,7 +63,7 @@ def test_any_sizes(n: int, share: float, chunk: int, seed: int) -> None:
 def test_the_bound_holds(product: Any, d: int) -> None:
     a, b = unit(200, d, 0), unit(100, d, 1)
     coded = code(a, product, bounded=True), code(b, product, one_scale=True, bounded=True)
-    off = float((cosines(*coded) - a @ b.T).abs().max())
+    off = float((cosines(*coded)[:, :100] - a @ b.T).abs().max())
     assert off <= error(*coded) + 1e-6
     assert error(*coded) < {"float32": 1e-9, "bfloat16": 0.02, "int8": 0.05}[product]
 
@@ -78,9 +78,11 @@ def test_int8_products_of_any_size_are_whole_numbers(m: int, k: int, d: int) -> 
 def test_nearest_in_blocks(product: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = unit(300, 64, 0), unit(90, 64, 1)
     coded = code(a, product), code(b, product, one_scale=True)
-    whole = nearest(*coded)
-    monkeypatch.setattr("vecaf_lib.large_pool.products.BLOCK", 16)
-    assert torch.equal(nearest(*coded), whole)
+    whole, top = nearest(*coded), scores(*coded).max(1).values
+    monkeypatch.setattr("vecaf_lib.large_pool.products.BLOCK", 32)
+    for index in (whole, nearest(*coded)):  # of equal scores in bfloat16, either
+        assert torch.equal(scores(*coded).gather(1, index.unsqueeze(1)).squeeze(1), top)
+        assert int(index.max()) < 90
     best = (a @ b.T).max(1)
     lost = best.values - (a * b[whole]).sum(1)
     assert float(lost.max()) <= {"float32": 1e-6, "bfloat16": 0.02, "int8": 0.01}[product]

@@ -43,9 +43,11 @@ FIRST = 10  # samples a centroid in the first batch of k-means
 GROWTH = 1.5  # of a batch to the next
 FAMILIAR = 256  # samples a centroid that early steps of k-means draw on
 SHOWN = 4096  # samples that the principal directions are of
+SMALL = 4 * 10**6  # N x K up to which k-means has no early steps
 FULL = 10**9  # N x K up to which each step of ods and activeft takes all samples
 DRAWN = 16  # samples a centroid in the first batch beyond
-DAMPING, MOMENTUM = 5.0, 0.6  # at a lambda of 1; no momentum up to 0.1
+DAMPING = 5.0  # of the push, in its masses
+MOMENTUM = 0.7  # of ods at a lambda of 1, and of activeft; none of ods up to 0.1
 DENSE = 2048  # centroids; 16 MiB of float32
 KEPT = 20_000  # centroids up to which exponentials are kept for the gradient; 0.4 GB
 
@@ -55,7 +57,8 @@ Block = tuple[slice, slice, Float[Tensor, "a b"]]  # rows, columns, their expone
 class Plan(BaseModel):
     """Settings of the steps towards ``kmeans``, ``ods`` (equation 7) or ``activeft``.
 
-    They end where two over all samples lower the objective by less than ``tolerance`` of it.
+    They end where one over all samples, two where there is a push, lowers the objective by less
+    than the fraction ``tolerance`` of it; 0 ends none early.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -64,8 +67,8 @@ class Plan(BaseModel):
     tau: float = Field(0.07, ge=0.02)  # temperature; sums are in float32, without a shift
     lambda_: float = Field(1.0, ge=0)  # weight of diversity in ods
     loss_power: float = Field(1.0, ge=0)  # gamma, the power of the losses in p_L
-    iterations: int | None = Field(None, ge=1)  # steps; None is 40, and 3 after k-means' early ones
-    tolerance: float = Field(1e-4, ge=0)
+    iterations: int | None = Field(None, ge=1)  # None is 50, of k-means 5, or 3 after early ones
+    tolerance: float | None = Field(None, ge=0)  # None is 1e-4, of k-means 2e-3
     dimensions: int = Field(64, ge=1)  # principal directions of the early steps of k-means
     product: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
 
@@ -179,8 +182,6 @@ class Member:
             curvature += DAMPING * self.mass[self.free].unsqueeze(1)
         tangential = force - (force * theta).sum(1, keepdim=True) * theta
         lasting = MOMENTUM * min(1.0, max(0.0, (self.plan.push - 0.1) / 0.9))
-        if self.plan.objective == "activeft":
-            lasting = 0.0
         self.speed = lasting * self.speed + tangential / curvature.clamp_min(1e-12)
         theta.copy_(normalize(theta + self.speed, dim=1))
 
@@ -194,83 +195,91 @@ def descend(
     generator: torch.Generator,
     progress: bool = False,
 ) -> int:
-    """Move every member down its objective under the weights p of samples; steps over the pool."""
-    plan, k, d = members[0].plan, *members[0].theta.shape
-    steps = plan.iterations or (40 if plan.push else 3)
-    sizes, order = [rows.total] * steps, torch.empty(0)
-    if plan.push and rows.total * k > FULL:
-        order = torch.randperm(rows.total, generator=generator)
+    """Move every member down its objective under the weights p of samples; the steps made."""
+    plan, (k, d) = members[0].plan, members[0].theta.shape
+    large = rows.total * k > (FULL if plan.push else SMALL)
+    steps = plan.iterations or (50 if plan.push else 3 if large else 5)
+    sizes = [rows.total] * steps
+    if large and plan.push:
         growth = max(1.0, rows.total / (DRAWN * k)) ** (1 / steps)
-        sizes = [int(rows.total * growth**-left) for left in range(steps - 1, -1, -1)]
-    elif not plan.push and min(d, k) >= 2 * plan.dimensions:
+        sizes = [int(rows.total / growth**left) for left in reversed(range(steps))]
+    elif large and min(d, k) >= 2 * plan.dimensions:
         sketch(rows, p, members, product, generator)
-    elif not plan.push:
-        grow(rows, p, members, product, generator)
-    bar, at = tqdm(sizes, desc="centroids", disable=not progress), 0
+    elif large:
+        sizes = growing(rows.total, k) + sizes
+    return walk(rows, p, members, product, sizes, generator, progress)
+
+
+def growing(total: int, k: int) -> list[int]:
+    """Sizes of the early batches of k-means."""
+    sizes = [FIRST * k]
+    while sizes[-1] < total:
+        sizes.append(int(sizes[-1] * GROWTH))
+    return sizes[:-1]
+
+
+def walk(
+    rows: Rows,
+    p: Tensor,
+    members: list[Member],
+    product: Product,
+    sizes: list[int],
+    generator: torch.Generator,
+    progress: bool = False,
+) -> int:
+    """A step for each batch, of samples in random order, until the objective stands still."""
+    plan, at = members[0].plan, 0
+    back = 2 if plan.push else 1  # momentum may lift the objective for a step
+    tolerance = (1e-4 if plan.push else 2e-3) if plan.tolerance is None else plan.tolerance
+    order = torch.randperm(rows.total, generator=generator) if sizes[0] < rows.total else None
+    bar = tqdm(sizes, desc="centroids", disable=not progress)
     for step, size in enumerate(bar):
-        at = at if at + size <= rows.total else 0
-        index = None if size == rows.total else order[at : at + size].sort().values
-        at += size
+        index = None
+        if order is not None and size < rows.total:
+            at = at if at + size <= rows.total else 0
+            index = order[at : at + size].sort().values
+            at += size
         for member in members:
             member.crowd(product, rows.threads)
         reassign(rows, p, members, product, index)
         bar.set_postfix(objective=f"{members[0].curve[-1]:.4f}")
         for member in members:
             member.step()
-        curves = [member.curve for member in members]
-        flat = (len(c) > 2 and c[-3] - c[-1] < plan.tolerance * abs(c[-1]) for c in curves)
-        if plan.tolerance and sizes[max(0, step - 2)] == rows.total and all(flat):
+        curves = [m.curve for m in members if step >= back and sizes[step - back] == rows.total]
+        if curves and all(c[-1 - back] - c[-1] < tolerance * abs(c[-1]) for c in curves):
             return step + 1
-    return steps
-
-
-def grow(
-    rows: Rows, p: Tensor, members: list[Member], product: Product, generator: torch.Generator
-) -> None:
-    """Steps over random batches, each larger than the one before, while they are not the pool."""
-    order, at = torch.randperm(rows.total, generator=generator), 0
-    size = FIRST * len(members[0].theta)
-    while size < rows.total:
-        at = at if at + size <= rows.total else 0
-        reassign(rows, p, members, product, order[at : at + size])
-        for member in members:
-            member.step()
-        at, size = at + size, int(size * GROWTH)
+    return len(sizes)
 
 
 def sketch(
     rows: Rows, p: Tensor, members: list[Member], product: Product, generator: torch.Generator
 ) -> None:
     """Steps in the leading principal directions, then centroids of that assignment in all."""
-    plan = members[0].plan
-    count = min(rows.total, FAMILIAR * len(members[0].theta))
-    drawn = torch.randperm(rows.total, generator=generator)[:count]
+    plan, k = members[0].plan, len(members[0].theta)
+    drawn = torch.randperm(rows.total, generator=generator)[: FAMILIAR * k]
     shown = rows[drawn[:SHOWN].sort().values]
     q = torch.randn(shown.shape[1], plan.dimensions, generator=generator).to(rows.device)
     for _ in range(2):  # subspace iteration
         q = torch.linalg.qr(shown.T @ (shown @ q)).Q
-    if count < rows.total:
+    if len(drawn) < rows.total:
         among = drawn.sort().values
         rows, p = Rows(rows.embeddings, rows.chunk, rows.device, among, rows.threads), p[among]
     low = torch.cat(list(rows.map(lambda _, x: x @ q)))
     small = Rows(low, rows.chunk, rows.device, threads=rows.threads, unit=False)
     lows = [Member(normalize(m.theta @ q, dim=1), plan, m.free.stop) for m in members]
-    grow(small, p, lows, product, generator)
-    reassign(small, p, lows, product)
-    for member in lows:
-        member.step()
+    walk(small, p, lows, product, [*growing(rows.total, k), rows.total], generator)
     coded = [code(member.theta, product, one_scale=True) for member in lows]
-    pulls = [torch.zeros_like(member.pull) for member in members]
 
     def work(part: Part, x: Tensor) -> tuple[list[Tensor], Tensor]:
         x_coded = code(low[part], product)
         return [nearest(x_coded, theta) for theta in coded], x * p[part].unsqueeze(1)
 
+    for member in members:
+        member.pull.zero_()
     for found, x in rows.map(work):
-        for pull, c in zip(pulls, found, strict=True):
-            pull.index_add_(0, c, x)
-    for member, pull in zip(members, pulls, strict=True):
-        member.pull = pull
+        for member, c in zip(members, found, strict=True):
+            member.pull.index_add_(0, c, x)
+    for member in members:
         member.step()
 
 
