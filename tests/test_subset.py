@@ -57,7 +57,9 @@ def test_the_library_is_imported_without_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("options", [{}, {"engine": "exact", "losses": LOSSES}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"engine": "exact", "losses": LOSSES}], ids=["fast", "exact"]
+)
 @pytest.mark.parametrize(
     "make",
     [
