@@ -1,4 +1,4 @@
-r"""Fixed-point steps of unit centroids, the members of an ensemble together: they share each pass.
+r"""Fixed-point steps of unit centroids.
 
 The pull on a centroid is the weighted sum of the samples nearest to it, and where an objective has
 no diversity its direction is where the centroid goes: spherical k-means (Dhillon and Modha, 2001).
@@ -11,13 +11,12 @@ divided by the curvature of the pull and ``DAMPING`` times the mass of the push,
 a strong push, whose valleys are long. Early steps take random batches that grow; those of k-means
 in the leading principal directions alone.
 
-Up to ``DENSE`` centroids the matrix between them is one block in float32. Beyond, its upper
-triangle is visited block by block: cosines in the chosen product, weighted sums of centroids in
-bfloat16, unless the product is float32.
+The matrix between centroids is visited block by block; beyond ``DENSE`` of them its cosines are in
+the chosen product, and sums over it in bfloat16 unless that is float32.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -46,19 +45,17 @@ SHOWN = 4096  # samples that the principal directions are of
 SMALL = 4 * 10**6  # N x K up to which k-means has no early steps
 FULL = 10**9  # N x K up to which each step of ods and activeft takes all samples
 DRAWN = 16  # samples a centroid in the first batch beyond
-DAMPING = 5.0  # of the push, in its masses
-MOMENTUM = 0.7  # of ods at a lambda of 1, and of activeft; none of ods up to 0.1
-DENSE = 2048  # centroids; 16 MiB of float32
-KEPT = 20_000  # centroids up to which exponentials are kept for the gradient; 0.4 GB
-
-Block = tuple[slice, slice, Float[Tensor, "a b"]]  # rows, columns, their exponentials
+DAMPING = 8.0  # of the push, in its masses
+SLOWING = 1.3  # by it over the fourth root of d the momentum at a lambda of 1 falls short of 1
+DENSE = 2048  # centroids
 
 
 class Plan(BaseModel):
     """Settings of the steps towards ``kmeans``, ``ods`` (equation 7) or ``activeft``.
 
-    They end where one over all samples, two where there is a push, lowers the objective by less
-    than the fraction ``tolerance`` of it; 0 ends none early.
+    They end where one over all samples, five where there is a push, lower the objective by less
+    than the fraction ``tolerance`` of it; 0 ends none early. That of k-means is 1 minus the mean
+    cosine of a sample to its nearest centroid, weighted by p_L as in the others.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -84,231 +81,173 @@ class Crowding:
     def __init__(
         self, theta: Float[Tensor, "k d"], plan: Plan, product: Product, threads: int = 1
     ) -> None:
-        self.theta, self.tau, self.activeft = theta, plan.tau, plan.objective == "activeft"
-        self.dense, self.threads = len(theta) <= DENSE, threads
-        self.coded = code(theta, "float32" if self.dense else product, one_scale=True)
-        self.half = theta if self.dense or product == "float32" else theta.bfloat16()
-        self.kept: list[Block] = []
-        self.n = theta.new_zeros(len(theta))  # times exp(-1 / tau)
-        for rows, columns, e in in_order(self._block, self._places(), threads):
-            self.n[rows] += e.sum(1)
-            if rows != columns:
-                self.n[columns] += e.sum(0)
-            if len(theta) <= KEPT:
-                self.kept.append((rows, columns, e.to(self.half.dtype)))
+        self.tau, self.activeft, self.threads = plan.tau, plan.objective == "activeft", threads
+        product = "float32" if len(theta) <= DENSE else product
+        self.coded = code(theta, product)
+        self.half = theta if product == "float32" else theta.bfloat16()
+        self.n = self._over_blocks(len(theta), lambda _, e: e.sum(1))  # times exp(-1 / tau)
         # minus infinity for a single centroid without its own term
         self.log_n = self.n.log() + 1 / self.tau
 
-    def push(self, mass: Float[Tensor, " k"]) -> Float[Tensor, "k d"]:
-        """Gradient of sum_k mass_k log n_k, times tau."""
+    def push(self, mass: Float[Tensor, " k"], free: int) -> Float[Tensor, "f d"]:
+        """Gradient of sum_k mass_k log n_k in the first ``free`` centroids, times tau."""
         share = torch.where(self.n > 0, mass / self.n, 0.0)  # (k,)
-        gradient = torch.zeros_like(self.theta)
 
-        def forces(block: Block) -> tuple[slice, slice, Tensor, Tensor | None]:
-            rows, columns, e = block
-            if self.activeft:
-                there = (e * share[rows].unsqueeze(1)).to(self.half)
-                back = (e * share[columns]).to(self.half)
-            else:
-                there = back = (share[rows].unsqueeze(1) + share[columns]).mul_(e).to(self.half)
-            there = there @ self.half[columns]
-            return rows, columns, there, back.T @ self.half[rows] if rows != columns else None
+        def force(rows: slice, e: Tensor) -> Tensor:
+            weight = share[rows].unsqueeze(1) + (0 if self.activeft else share)
+            return ((weight * e).to(self.half) @ self.half).float()
 
-        blocks = self.kept or map(self._block, self._places())
-        for rows, columns, there, back in in_order(forces, blocks, self.threads):
-            gradient[rows] += there
-            if back is not None:
-                gradient[columns] += back
-        return gradient
+        return self._over_blocks(free, force)
 
-    def _places(self) -> Iterator[tuple[slice, slice]]:
-        """The blocks of the upper triangle."""
-        size, k = DENSE if self.dense else BLOCK, len(self.theta)
-        parts = [slice(i, min(i + size, k)) for i in range(0, k, size)]
-        return ((rows, columns) for i, rows in enumerate(parts) for columns in parts[i:])
+    def _over_blocks(self, count: int, work: Callable[[slice, Tensor], Tensor]) -> Tensor:
+        """``work`` of each block of rows of exp((cosine - 1) / tau), which is at most 1."""
 
-    def _block(self, place: tuple[slice, slice]) -> Block:
-        """exp((cosine - 1) / tau) of a block; cosine is at most 1."""
-        rows, columns = place
-        cosine = cosines(self.coded.part(rows), self.coded.part(columns))
-        e = cosine.sub_(1).div_(self.tau).exp_()
-        if rows == columns:
-            e.fill_diagonal_(float(self.activeft))
-        return rows, columns, e
+        def block(start: int) -> Tensor:
+            rows = slice(start, min(start + BLOCK, count))
+            e = cosines(self.coded.part(rows), self.coded).sub_(1).div_(self.tau).exp_()
+            e.diagonal(start).fill_(float(self.activeft))
+            return work(rows, e)
+
+        return torch.cat(list(in_order(block, range(0, count, BLOCK), self.threads)))
 
 
-class Member:
-    """One set of unit centroids, changed in place; the first ``free`` of them move."""
+class Centroids:
+    """K unit centroids, changed in place, in a pool whose samples weigh p; the first ``free`` move.
 
-    def __init__(self, theta: Float[Tensor, "k d"], plan: Plan, free: int | None = None) -> None:
-        self.theta, self.plan = theta, plan
-        self.free = slice(0, len(theta) if free is None else free)
-        self.speed = torch.zeros_like(theta[self.free])
-        self.pull = torch.zeros_like(theta)
+    ``curve`` has the objective at each step.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        p: Float[Tensor, " n"],
+        theta: Float[Tensor, "k d"],
+        free: int,
+        plan: Plan,
+        product: Product,
+    ) -> None:
+        self.rows, self.p, self.theta, self.free = rows, p, theta, free
+        self.plan, self.product = plan, product
+        self.pull, self.speed = torch.zeros_like(theta), torch.zeros_like(theta[:free])
         self.mass = theta.new_full((len(theta),), plan.push / len(theta))
         self.crowding: Crowding | None = None
-        self.curve: list[float] = []  # the objective at each step
+        self.curve: list[float] = []
 
-    def crowd(self, product: Product, threads: int) -> None:
-        """Measure how near the centroids are to each other, if the objective asks."""
-        if self.plan.push and len(self.theta) > 1:
-            self.crowding = Crowding(self.theta, self.plan, product, threads)
+    def descend(self, generator: torch.Generator, progress: bool = False) -> None:
+        """Go down the objective."""
+        plan, total, (k, d) = self.plan, self.rows.total, self.theta.shape
+        large = total * k > (FULL if plan.push else SMALL)
+        steps = plan.iterations or (50 if plan.push else 3 if large else 5)
+        sizes = [total] * steps
+        if large and plan.push:
+            growth = max(1.0, total / (DRAWN * k)) ** (1 / steps)
+            sizes = [int(total / growth**left) for left in reversed(range(steps))]
+        elif large and min(d, k) >= 2 * plan.dimensions:
+            self.sketch(generator)
+        elif large:
+            sizes = growing(total, k) + sizes
+        self.walk(sizes, generator, progress)
 
-    def weigh(self, cosine: Float[Tensor, " m"], c: Int64[Tensor, " m"]) -> tuple[Tensor, Tensor]:
-        """For ActiveFT, each sample's pull on its centroid c and its part of the objective."""
-        log_n = 1 / self.plan.tau if self.crowding is None else self.crowding.log_n[c]
-        margin = cosine / self.plan.tau - log_n
-        return torch.sigmoid(-margin), -logsigmoid(margin)
+    def walk(self, sizes: list[int], generator: torch.Generator, progress: bool = False) -> None:
+        """A step for each batch, of samples in random order, until the objective stands still."""
+        total, at = self.rows.total, 0
+        back = 5 if self.plan.push else 1  # momentum may lift the objective for some steps
+        tolerance = self.plan.tolerance
+        tolerance = (1e-4 if self.plan.push else 2e-3) if tolerance is None else tolerance
+        order = torch.randperm(total, generator=generator) if sizes[0] < total else torch.empty(0)
+        bar = tqdm(sizes, desc="centroids", disable=not progress)
+        for step, size in enumerate(bar):
+            at = at if at + size <= total else 0
+            self.assign(order[at : at + size].sort().values if size < total else None)
+            self.step()
+            at += size
+            bar.set_postfix(objective=f"{self.curve[-1]:.4f}")
+            comparable = step >= back and sizes[step - back] == total
+            if comparable and self.curve[-1 - back] - self.curve[-1] < tolerance * abs(
+                self.curve[-1]
+            ):
+                return
 
-    def renew(self, pull: Tensor, mass: Tensor, value: float) -> None:
-        """Take up new forces and note the objective."""
+    def assign(self, index: Int64[Tensor, " m"] | None = None) -> None:
+        """Sum the pull of samples, all or some, on their nearest centroids; note the objective."""
+        plan = self.plan
+        if plan.push and len(self.theta) > 1:
+            self.crowding = Crowding(self.theta, plan, self.product, self.rows.threads)
+        coded = code(self.theta, self.product, one_scale=True)
+        whole = float((self.p if index is None else self.p[index]).sum()) or 1.0
+
+        def work(part: Part, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+            c, mass = nearest(code(x, self.product), coded), self.p[part] / whole
+            value = mass
+            if plan.objective == "activeft":
+                log_n = 1 / plan.tau if self.crowding is None else self.crowding.log_n[c]
+                margin = (x * self.theta[c]).sum(1) / plan.tau - log_n
+                mass, value = mass * torch.sigmoid(-margin), -mass * logsigmoid(margin)
+            return c, x * mass.unsqueeze(1), mass, value.sum()
+
+        pull, masses, total = torch.zeros_like(self.pull), torch.zeros_like(self.mass), 0.0
+        for c, forces, mass, value in self.rows.map(work, index):
+            pull.index_add_(0, c, forces)
+            if plan.objective == "activeft":
+                masses.index_add_(0, c, mass)
+                total = total + value
         self.pull = pull
-        if self.plan.objective == "activeft":
-            self.mass = mass
+        if plan.objective == "activeft":
+            self.mass = masses
+        elif plan.objective == "kmeans":
+            total = 1 - (pull * self.theta).sum()
         else:
-            value = -float((pull * self.theta).sum()) / self.plan.tau
+            total = -(pull * self.theta).sum() / plan.tau
             if self.crowding is not None:
-                value += self.plan.push * float(self.crowding.log_n.mean())
-        if not math.isfinite(value):
-            raise BadInput(f"select: the objective is {value}; use a larger tau.")
-        self.curve.append(value)
+                total = total + plan.push * self.crowding.log_n.mean()
+        if not math.isfinite(total):
+            raise BadInput(f"select: the objective is {float(total)}; use a larger tau.")
+        self.curve.append(float(total))
 
     def step(self) -> None:
-        """Move the free centroids; without a push, to the direction of their pull."""
-        theta, force = self.theta[self.free], self.pull[self.free]
-        curvature = (force * theta).sum(1, keepdim=True).clamp_min(0)
+        """Move those that are free; without a push, to the direction of their pull."""
+        theta, force = self.theta[: self.free], self.pull[: self.free]
         if self.crowding is not None:
-            force = force - self.crowding.push(self.mass)[self.free]
-            curvature += DAMPING * self.mass[self.free].unsqueeze(1)
-        tangential = force - (force * theta).sum(1, keepdim=True) * theta
-        lasting = MOMENTUM * min(1.0, max(0.0, (self.plan.push - 0.1) / 0.9))
-        self.speed = lasting * self.speed + tangential / curvature.clamp_min(1e-12)
-        theta.copy_(normalize(theta + self.speed, dim=1))
+            curvature = (force * theta).sum(1, keepdim=True).clamp_min(0)
+            curvature += DAMPING * self.mass[: self.free].unsqueeze(1)
+            force = force - self.crowding.push(self.mass, self.free)
+            along = force - (force * theta).sum(1, keepdim=True) * theta
+            lasting = (1 - SLOWING / theta.shape[1] ** 0.25) * min(1.0, self.plan.push) ** 0.5
+            self.speed = lasting * self.speed + along / curvature.clamp_min(1e-12)
+            force = theta + self.speed
+        theta.copy_(torch.where(force.any(1, keepdim=True), normalize(force, dim=1), theta))
 
+    def sketch(self, generator: torch.Generator) -> None:
+        """Steps in the leading principal directions, then centroids of that assignment in all."""
+        rows, p, k = self.rows, self.p, len(self.theta)
+        drawn = torch.randperm(rows.total, generator=generator)[: FAMILIAR * k]
+        shown = rows[drawn[:SHOWN].sort().values]
+        q = torch.randn(shown.shape[1], self.plan.dimensions, generator=generator).to(rows.device)
+        for _ in range(2):  # subspace iteration
+            q = torch.linalg.qr(shown.T @ (shown @ q)).Q
+        if len(drawn) < rows.total:
+            among = drawn.sort().values
+            rows = Rows(rows.embeddings, rows.chunk, rows.device, among, rows.threads, rows.unit)
+            p = p[among]
+        low = torch.cat(list(rows.map(lambda _, x: x @ q)))
+        small = Rows(low, rows.chunk, rows.device, threads=rows.threads, unit=False)
+        theta = normalize(self.theta @ q, dim=1)
+        lower = Centroids(small, p, theta, self.free, self.plan, self.product)
+        lower.walk([*growing(rows.total, k), rows.total], generator)
+        coded = code(theta, self.product, one_scale=True)
 
-def descend(
-    rows: Rows,
-    p: Float[Tensor, " n"],
-    members: list[Member],
-    product: Product,
-    *,
-    generator: torch.Generator,
-    progress: bool = False,
-) -> int:
-    """Move every member down its objective under the weights p of samples; the steps made."""
-    plan, (k, d) = members[0].plan, members[0].theta.shape
-    large = rows.total * k > (FULL if plan.push else SMALL)
-    steps = plan.iterations or (50 if plan.push else 3 if large else 5)
-    sizes = [rows.total] * steps
-    if large and plan.push:
-        growth = max(1.0, rows.total / (DRAWN * k)) ** (1 / steps)
-        sizes = [int(rows.total / growth**left) for left in reversed(range(steps))]
-    elif large and min(d, k) >= 2 * plan.dimensions:
-        sketch(rows, p, members, product, generator)
-    elif large:
-        sizes = growing(rows.total, k) + sizes
-    return walk(rows, p, members, product, sizes, generator, progress)
+        def work(part: Part, x: Tensor) -> tuple[Tensor, Tensor]:
+            return nearest(code(low[part], self.product), coded), x * p[part].unsqueeze(1)
+
+        for c, forces in rows.map(work):
+            self.pull.index_add_(0, c, forces)
+        self.step()
 
 
 def growing(total: int, k: int) -> list[int]:
-    """Sizes of the early batches of k-means."""
-    sizes = [FIRST * k]
-    while sizes[-1] < total:
-        sizes.append(int(sizes[-1] * GROWTH))
-    return sizes[:-1]
-
-
-def walk(
-    rows: Rows,
-    p: Tensor,
-    members: list[Member],
-    product: Product,
-    sizes: list[int],
-    generator: torch.Generator,
-    progress: bool = False,
-) -> int:
-    """A step for each batch, of samples in random order, until the objective stands still."""
-    plan, at = members[0].plan, 0
-    back = 2 if plan.push else 1  # momentum may lift the objective for a step
-    tolerance = (1e-4 if plan.push else 2e-3) if plan.tolerance is None else plan.tolerance
-    order = torch.randperm(rows.total, generator=generator) if sizes[0] < rows.total else None
-    bar = tqdm(sizes, desc="centroids", disable=not progress)
-    for step, size in enumerate(bar):
-        index = None
-        if order is not None and size < rows.total:
-            at = at if at + size <= rows.total else 0
-            index = order[at : at + size].sort().values
-            at += size
-        for member in members:
-            member.crowd(product, rows.threads)
-        reassign(rows, p, members, product, index)
-        bar.set_postfix(objective=f"{members[0].curve[-1]:.4f}")
-        for member in members:
-            member.step()
-        curves = [m.curve for m in members if step >= back and sizes[step - back] == rows.total]
-        if curves and all(c[-1 - back] - c[-1] < tolerance * abs(c[-1]) for c in curves):
-            return step + 1
-    return len(sizes)
-
-
-def sketch(
-    rows: Rows, p: Tensor, members: list[Member], product: Product, generator: torch.Generator
-) -> None:
-    """Steps in the leading principal directions, then centroids of that assignment in all."""
-    plan, k = members[0].plan, len(members[0].theta)
-    drawn = torch.randperm(rows.total, generator=generator)[: FAMILIAR * k]
-    shown = rows[drawn[:SHOWN].sort().values]
-    q = torch.randn(shown.shape[1], plan.dimensions, generator=generator).to(rows.device)
-    for _ in range(2):  # subspace iteration
-        q = torch.linalg.qr(shown.T @ (shown @ q)).Q
-    if len(drawn) < rows.total:
-        among = drawn.sort().values
-        rows, p = Rows(rows.embeddings, rows.chunk, rows.device, among, rows.threads), p[among]
-    low = torch.cat(list(rows.map(lambda _, x: x @ q)))
-    small = Rows(low, rows.chunk, rows.device, threads=rows.threads, unit=False)
-    lows = [Member(normalize(m.theta @ q, dim=1), plan, m.free.stop) for m in members]
-    walk(small, p, lows, product, [*growing(rows.total, k), rows.total], generator)
-    coded = [code(member.theta, product, one_scale=True) for member in lows]
-
-    def work(part: Part, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        x_coded = code(low[part], product)
-        return [nearest(x_coded, theta) for theta in coded], x * p[part].unsqueeze(1)
-
-    for member in members:
-        member.pull.zero_()
-    for found, x in rows.map(work):
-        for member, c in zip(members, found, strict=True):
-            member.pull.index_add_(0, c, x)
-    for member in members:
-        member.step()
-
-
-def reassign(
-    rows: Rows,
-    p: Float[Tensor, " n"],
-    members: list[Member],
-    product: Product,
-    index: Int64[Tensor, " m"] | None = None,
-) -> None:
-    """Assign samples, all or some, to their nearest centroids in one pass for all members."""
-    coded = [code(member.theta, product, one_scale=True) for member in members]
-    forces = [(torch.zeros_like(m.pull), torch.zeros_like(m.mass), p.new_zeros(1)) for m in members]
-    whole = float(p.sum() if index is None else p[index].sum()) or 1.0
-
-    def work(part: Part, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        x_coded, w, found = code(x, product), p[part] / whole, []
-        for member, theta in zip(members, coded, strict=True):
-            c, mass, value = nearest(x_coded, theta), w, w
-            if member.plan.objective == "activeft":
-                pull, value = member.weigh((x * member.theta[c]).sum(1), c)
-                mass = w * pull
-            found.append((c, x * mass.unsqueeze(1), mass, (w * value).sum()))
-        return found
-
-    for found in rows.map(work, index):
-        for force, (c, pull, mass, value) in zip(forces, found, strict=True):
-            for total, part in zip(force[:2], (pull, mass), strict=True):
-                total.index_add_(0, c, part)
-            force[2].add_(value)
-    for member, (pull, mass, value) in zip(members, forces, strict=True):
-        member.renew(pull, mass, float(value))
+    """Sizes of the early batches of k-means, below the pool's."""
+    sizes, size = list[int](), FIRST * k
+    while size < total:
+        sizes.append(size)
+        size = int(size * GROWTH)
+    return sizes

@@ -1,9 +1,7 @@
 """``select``: the engine in one call.
 
 Each centroid, in order, takes its nearest sample that no earlier one has taken, with the answer of
-a full sort. The head of its sorted list decides nearly always. One pass in the fast product finds
-it: a sample stays a candidate while it could belong to the head, given the product's error;
-candidates are scored in float32.
+a full sort. The head of its sorted list decides nearly always; one pass in float32 finds it.
 """
 
 from collections.abc import Iterator
@@ -16,155 +14,106 @@ from torch import Tensor
 
 from vecaf_lib.ensemble import combine
 from vecaf_lib.errors import BadInput
-from vecaf_lib.large_pool.descent import Member, Plan, descend
+from vecaf_lib.large_pool.descent import Centroids, Plan
 from vecaf_lib.large_pool.products import (
     BLOCK,
-    Coded,
     Part,
     Product,
     Rows,
     alone,
     code,
-    cosines,
-    error,
     fastest,
     nearest,
+    scores,
 )
 from vecaf_lib.objective import loss_distribution
 from vecaf_lib.options import checked
 
 HEAD = 8  # samples of which each centroid's list is certain, at least
 SLACK = 1e-6  # between two float32 sums of the same products
-CROWD = 2048  # candidates of a centroid beyond which it is left to a more exact product
+CROWD = 2048  # samples of a list, at most, unless it is to have more
 PENDING = 100_000  # candidates that wait to be sorted into the lists, or as many as are in them
+HELD = 2**24  # numbers of a pool whose unit rows are kept; 64 MiB
+ENTRIES = 10**7  # of all lists together, at most
 
-Candidates = tuple[Tensor, Tensor, Tensor, Tensor]  # lowest and highest score, column, row
-Entries = tuple[Int64[Tensor, " c"], Int64[Tensor, " c"]]  # centroid and sample of each entry
+Candidates = tuple[Tensor, Tensor, Tensor]  # score, centroid and sample of each
 
 
-class Lists:
-    """Candidates of K centroids: all samples that may reach the ``threshold`` of one.
+def heads(rows: Rows, theta: Float[Tensor, "k d"], head: int) -> list[list[int]]:
+    """Every centroid's nearest samples, best first, of equals the lower; ``head`` or more each.
 
-    That is what the ``head``-th best of the centroid reaches for certain.
+    A block of cosines is held beside each centroid's threshold, which its ``head``-th best so far
+    sets. What passes is scored anew, all in the same way, and cut where one may be missing.
     """
+    k, coded = len(theta), code(theta, "float32")
+    head = min(head, rows.total)
 
-    def __init__(self, k: int, head: int, device: torch.device) -> None:
-        self.k, self.head = k, head
-        self.threshold = torch.full((k,), -3.0, device=device)  # below any cosine
-        self.crowded = torch.zeros(k, dtype=torch.bool, device=device)
-        none = torch.empty(0, device=device)
-        self.parts: list[Candidates] = [(none, none, none.long(), none.long())]  # part 0 is merged
+    def blocks(x: Tensor) -> Iterator[tuple[int, Tensor]]:
+        for start in range(0, k, BLOCK):
+            part = coded.part(slice(start, start + BLOCK))
+            yield start, scores(code(x, "float32"), part)
 
-    def reach(self, block: Float[Tensor, "m b"], off: float, row: int, column: int) -> Candidates:
-        """What may reach the threshold of a block, up to ``off`` wrong, at (row, column)."""
-        floor = self.threshold[column : column + block.shape[1]] - off
-        rows, columns = (block >= floor).nonzero(as_tuple=True)
-        score = block[rows, columns]
-        return score - off, score + off, columns + column, rows + row
+    def best(_: Part, x: Tensor) -> Tensor:
+        return torch.cat([block.topk(min(head, len(x)), 0).values for _, block in blocks(x)], 1)
 
-    def add(self, candidates: list[Candidates]) -> None:
-        """Keep candidates, to be sorted into the lists when there are enough."""
-        self.parts += candidates
-        merged, *waiting = (len(part[0]) for part in self.parts)
-        if sum(waiting) > max(PENDING, merged):
-            self.merge()
-
-    def merge(self) -> None:
-        """Raise the thresholds, drop who fails them; order: centroid, best first, lower row."""
-        low, high, column, row = (torch.cat(tensors) for tensors in zip(*self.parts, strict=True))
-        order = _order(column, low, row)
-        low, high, column, row = low[order], high[order], column[order], row[order]
-        counts = torch.bincount(column, minlength=self.k)
-        rank = torch.arange(len(column)).to(column) - (counts.cumsum(0) - counts)[column]
-        last = rank == self.head - 1  # of its list
-        self.threshold[column[last]] = torch.maximum(self.threshold[column[last]], low[last])
-        kept = high >= self.threshold[column]
-        self.crowded |= torch.bincount(column[kept], minlength=self.k) > max(CROWD, self.head)
-        self.threshold[self.crowded] = torch.inf
-        kept &= ~self.crowded[column]
-        self.parts = [(low[kept], high[kept], column[kept], row[kept])]
-
-
-def heads(rows: Rows, theta: Float[Tensor, "k d"], product: Product, head: int = HEAD) -> Entries:
-    """Every centroid's ``head`` nearest samples, in float32, up to near ties at the end."""
-    lists = Lists(len(theta), min(head, rows.total), rows.device)
-    coded = code(theta, product, bounded=True)
-    _estimate_thresholds(rows, coded, lists, product)
-
-    def work(part: Part, x: Tensor) -> list[Candidates]:
-        blocks = _scores(x, coded, product)
-        return [lists.reach(block, off, part.start, column) for column, block, off in blocks]
-
-    for found in rows.map(work):
-        lists.add(found)
-    lists.merge()
-    column, row = _sorted(rows, theta, lists)
-    if product == "float32" or not bool(lists.crowded.any()):
-        return column, row
-    again = lists.crowded.nonzero().squeeze(1).cpu()
-    column_2, row_2 = heads(rows, theta[again], "float32", head)
-    column, row = torch.cat([column, again[column_2]]), torch.cat([row, row_2])
-    order = column.argsort(stable=True)
-    return column[order], row[order]
-
-
-def _scores(x: Tensor, coded: Coded, product: Product) -> Iterator[tuple[int, Tensor, float]]:
-    """Each block of centroids: its start, cosines with it, and their largest error."""
-    x_coded = code(x, product, bounded=True)
-    off = error(x_coded, coded) + SLACK
-    for start in range(0, len(coded.values), BLOCK):
-        yield start, cosines(x_coded, coded.part(slice(start, start + BLOCK))), off
-
-
-def _estimate_thresholds(rows: Rows, coded: Coded, lists: Lists, product: Product) -> None:
-    """Set thresholds that most rows fail, from a part of the pool, evenly spaced."""
+    top = torch.full((head, k), -3.0, device=rows.device)  # below any cosine
     count = min(rows.total, max(2048, rows.total // 32))
-    best = lists.threshold.repeat(lists.head, 1)
+    for found in rows.map(best, torch.arange(count) * rows.total // count):  # no row twice
+        top = torch.cat([top, found]).topk(head, dim=0).values
+    threshold = top[-1] - 2 * SLACK
 
-    def work(_: Part, x: Tensor) -> Tensor:
-        head, blocks = min(lists.head, len(x)), _scores(x, coded, product)
-        return torch.cat([(block - off).topk(head, 0).values for _, block, off in blocks], 1)
+    def passing(part: Part, x: Tensor) -> list[Candidates]:
+        candidates = []
+        for start, block in blocks(x):
+            row, column = (block >= threshold[start : start + BLOCK]).nonzero(as_tuple=True)
+            candidates.append((block[row, column], start + column, part.start + row))
+        return candidates
 
-    for top in rows.map(work, torch.arange(count) * rows.total // count):  # no row twice
-        best = torch.cat([best, top]).topk(lists.head, dim=0).values
-    lists.threshold = best[-1]
+    def merge(parts: list[Candidates]) -> list[Candidates]:
+        score, column, row = _ordered(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+        counts = torch.bincount(column, minlength=k)
+        rank = torch.arange(len(column)).to(column) - (counts.cumsum(0) - counts)[column]
+        for last, below in ((head - 1, 2 * SLACK), (max(CROWD, head) - 1, 0.0)):
+            at = rank == last  # of its list
+            threshold[column[at]] = torch.maximum(threshold[column[at]], score[at] - below)
+        kept = (score >= threshold[column]) & (rank < max(CROWD, head))
+        return [(score[kept], column[kept], row[kept])]
+
+    parts: list[Candidates] = []
+    for candidates in rows.map(passing):
+        parts += candidates
+        merged, *waiting = (len(part[0]) for part in parts)
+        if sum(waiting) > max(PENDING, merged):
+            parts = merge(parts)
+    [(_, column, row)] = merge(parts)
+    order = row.argsort()
+    column, row = column[order], row[order]
+    again = zip(rows.map(lambda _, x: x, row.cpu()), column.split(rows.chunk), strict=True)
+    score, column, row = _ordered(torch.cat([(x * theta[c]).sum(1) for x, c in again]), column, row)
+    certain = (score >= threshold[column] + SLACK) | torch.tensor(rows.total <= head)
+    counts = torch.bincount(column[certain], minlength=k)
+    return [part.tolist() for part in row[certain].cpu().split(counts.tolist())]
 
 
-def _sorted(rows: Rows, theta: Float[Tensor, "k d"], lists: Lists) -> Entries:
-    """Score the candidates in float32, all the same way, and cut where one may be missing."""
-    _, _, column, row = lists.parts[0]
-    by_row = row.argsort()
-    column, row = column[by_row], row[by_row]
-    parts = zip(rows.map(lambda _, x: x, row.cpu()), column.split(rows.chunk), strict=True)
-    score = torch.cat([(x * theta[c]).sum(1) for x, c in parts])
-    if rows.total > lists.head:
-        certain = score >= lists.threshold[column] + SLACK
-        column, row, score = column[certain], row[certain], score[certain]
-    order = _order(column, score, row)
-    return column[order].cpu(), row[order].cpu()
-
-
-def _order(column: Tensor, score: Tensor, row: Tensor) -> Tensor:
-    """Sort by centroid, then best first, then by row."""
+def _ordered(score: Tensor, column: Tensor, row: Tensor) -> Candidates:
+    """By centroid, then best first, then by row."""
     order = row.argsort(stable=True)
     order = order[score[order].argsort(descending=True, stable=True)]
-    return order[column[order].argsort(stable=True)]
+    order = order[column[order].argsort(stable=True)]
+    return score[order], column[order], row[order]
 
 
-def choose(
-    rows: Rows, theta: Float[Tensor, "k d"], product: Product, head: int = HEAD
-) -> Int64[Tensor, " k"]:
+def choose(rows: Rows, theta: Float[Tensor, "k d"], head: int = HEAD) -> Int64[Tensor, " k"]:
     """Each centroid, in order, takes its nearest sample that no earlier one has taken."""
     taken: dict[int, None] = {}  # in the order of choice
     while len(taken) < len(theta):
-        rest = theta[len(taken) :]
-        column, row = heads(rows, rest, product, head)
-        for samples in row.split(torch.bincount(column, minlength=len(rest)).tolist()):
-            free = next((sample for sample in samples.tolist() if sample not in taken), None)
+        rest = theta[len(taken) : len(taken) + max(1, ENTRIES // head)]
+        for samples in heads(rows, rest, head):
+            free = next((sample for sample in samples if sample not in taken), None)
             if free is None:
+                head *= 8  # a list of which all are taken: longer ones for those that are left
                 break
             taken[free] = None
-        head *= 8  # a list of which all are taken: longer ones for the centroids that are left
     return torch.tensor(list(taken))
 
 
@@ -221,9 +170,9 @@ def select(
         shrinkage: rho of the ensemble's correction, 1 gives the members' mean.
         seed: fixes the initial centroids and the batches, unless ``generator`` is given.
         device: where blocks are computed, such as ``cuda``; K centroids are matched on the CPU.
-        record: receives ``curve``, member 1's objective at each step over the pool, ``objective``,
-            the last of them, ``iterations``, their number, ``centroids`` (K x d) as corrected,
-            the ``product`` and the number of ``threads`` that were used.
+        record: receives ``curve``, member 1's objective at each step but early ones in few
+            directions, ``objective``, the last of them, ``iterations``, their number,
+            ``centroids`` (K x d) as corrected, the ``product`` and the number of ``threads``.
         representatives: also record each row's ``representative``, the nearest of the chosen
             rows, and its ``similarity``, their cosine (both N).
         options: any setting of ``descent.Plan``.
@@ -235,6 +184,8 @@ def select(
     """
     with alone() as threads:
         rows = Rows(embeddings, device=device, threads=threads)
+        if rows.total * rows.embeddings.shape[1] <= HELD:
+            rows = Rows(rows[slice(0, rows.total)], device=device, threads=threads, unit=False)
         fixed = numbers("labelled", labelled, rows.total)
         kept = torch.cat([fixed, numbers("excluded", excluded, rows.total)])
         free = np.delete(np.arange(rows.total), kept.numpy())
@@ -269,14 +220,16 @@ def select(
                 drawn = waits.argsort()
             return rows[torch.cat([drawn[:budget], fixed])]
 
-        members = [Member(start(), plan, budget) for _ in range(ensemble)]
-        done = descend(rows, p, members, product, generator=g, progress=progress)
+        members = [Centroids(rows, p, start(), budget, plan, product) for _ in range(ensemble)]
+        for member in members:
+            member.descend(g, progress)
         theta = combine([member.theta[:budget].cpu() for member in members], shrinkage)
-        candidates = Rows(embeddings, device=device, among=torch.from_numpy(free), threads=threads)
-        chosen = free[choose(candidates, theta.to(rows.device), product).numpy()]
+        among = torch.from_numpy(free) if len(kept) else None
+        candidates = Rows(rows.embeddings, None, device, among, threads, rows.unit)
+        chosen = free[choose(candidates, theta.to(rows.device)).numpy()]
         if record is not None:
             curve = members[0].curve
-            record |= {"curve": curve, "objective": curve[-1], "iterations": done}
+            record |= {"curve": curve, "objective": curve[-1], "iterations": len(curve)}
             record |= {"centroids": theta.numpy(), "product": product, "threads": threads}
             if representatives:
                 nearest_chosen, cosine = represent(rows, torch.from_numpy(chosen), product)

@@ -2,8 +2,8 @@
 
 In int8 both sides are rounded to 255 steps and multiplied in whole numbers: the same for any number
 of threads and any chunk, fast where the processor has VNNI, and off by a few ten-thousandths;
-bfloat16 is off by a few thousandths. Where that could change an answer, ``error`` bounds it, by
-Cauchy and Schwarz. Which one is fastest depends on the processor: ``fastest`` measures it.
+bfloat16 is off by a few thousandths. Which one is fastest depends on the processor: ``fastest``
+measures it.
 """
 
 import time
@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal, NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -26,6 +25,7 @@ Product = Literal["float32", "bfloat16", "int8"]
 BLOCK = 1024  # centroids compared at a time: the block of scores stays in the processor's cache
 CHUNK = 1024  # rows of the pool converted at a time; on a GPU 16 times as many
 TILE = 32  # centroids come in multiples; CUDA's int8 product asks for multiples of 8, and 17 rows
+ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 Part = slice | Int64[Tensor, " m"]
 Given, Made = TypeVar("Given"), TypeVar("Made")
 
@@ -94,9 +94,11 @@ class Rows:
     def __getitem__(self, part: Part) -> Float[Tensor, "c d"]:
         """The rows of a slice, or of numbers on the CPU, in float32."""
         at = part if self.among is None else self.among[part]
-        rows = self.embeddings[at.numpy() if isinstance(at, Tensor) else at]
-        if isinstance(rows, np.ndarray) and not rows.flags.writeable:
-            rows = rows.copy()  # of a file that is read only
+        if isinstance(self.embeddings, Tensor):
+            rows = self.embeddings[at]
+        else:
+            rows = self.embeddings[at.numpy() if isinstance(at, Tensor) else at]
+            rows = rows if rows.flags.writeable else rows.copy()  # of a file that is read only
         rows = torch.as_tensor(rows).detach().to(self.device, torch.float32)
         if not self.unit:
             return rows
@@ -127,17 +129,14 @@ class Coded(NamedTuple):
 
     values: Tensor  # m x d
     scale: Tensor | None  # a value's worth, m x 1 or a single one; None where values are the rows
-    residual: float  # largest length of what rounding took from a row; infinite if not asked for
 
     def part(self, rows: slice) -> "Coded":
         """These rows."""
         scale = self.scale if self.scale is None or self.scale.numel() == 1 else self.scale[rows]
-        return Coded(self.values[rows], scale, self.residual)
+        return Coded(self.values[rows], scale)
 
 
-def code(
-    x: Float[Tensor, "m d"], product: Product, *, one_scale: bool = False, bounded: bool = False
-) -> Coded:
+def code(x: Float[Tensor, "m d"], product: Product, *, one_scale: bool = False) -> Coded:
     """Convert unit rows.
 
     ``one_scale`` gives all the same, so that int8 scores compare without, and repeats the first
@@ -146,20 +145,22 @@ def code(
     if one_scale:
         x = torch.cat([x, x[:1].expand(-len(x) % TILE, -1)])
     if product == "float32":
-        return Coded(x, None, 0.0)
+        return Coded(x, None)
     values, scale = x.bfloat16(), None
     if product == "int8":
         high = x.abs().amax() if one_scale else x.abs().amax(1, keepdim=True)
         scale = (high / 127).clamp_min(1e-12)
         values = (x / scale).round_().to(torch.int8)
-    if not bounded:
-        return Coded(values, scale, torch.inf)
-    lost = x - values * (1 if scale is None else scale)
-    return Coded(values, scale, residual=float(lost.norm(dim=1).max()))
+    return Coded(values, scale)
 
 
 def scores(a: Coded, b: Coded) -> Tensor:
-    """a b', unscaled: int32 for int8 values, else of their type."""
+    """a b', unscaled: int32 for int8 values, else of their type.
+
+    In float32 by oneDNN where torch has it: MKL takes twice the time on processors of AMD.
+    """
+    if a.values.dtype == torch.float32 and a.values.device.type == "cpu" and ONEDNN:
+        return torch.ops.mkldnn._linear_pointwise(a.values, b.values, None, "none", [], "")
     if a.values.dtype != torch.int8:
         return a.values @ b.values.T
     x, y = (pad(z, (0, -z.shape[1] % TILE, 0, -len(z) % TILE)) for z in (a.values, b.values))
@@ -172,12 +173,6 @@ def cosines(a: Coded, b: Coded) -> Float[Tensor, "m k"]:
     if a.scale is not None and b.scale is not None:
         product.mul_(a.scale).mul_(b.scale.view(1, -1))
     return product
-
-
-def error(a: Coded, b: Coded) -> float:
-    """Largest possible distance of ``cosines`` from the true ones; 0 for float32."""
-    rounding = 2**-8 if a.values.dtype == torch.bfloat16 else 0.0  # of the score itself
-    return a.residual * (1 + b.residual) + b.residual + rounding
 
 
 def nearest(x: Coded, theta: Coded) -> Int64[Tensor, " m"]:
