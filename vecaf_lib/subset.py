@@ -130,14 +130,15 @@ def pool_of(
     if "probabilities" in needs and probabilities is not None:
         fields["probabilities"] = not_negative("probabilities", probabilities, size, 2)
     if needs & {"labels", "all_labels"}:
-        given = np.asarray(() if labels is None else labels, dtype=object)
-        classes = pd.factorize(given.ravel(), sort=True)[0]  # -1 where it is not known
-        known = {"all_labels": classes, "labels": classes[kept] if len(classes) == size else ()}
-        for name in sorted(needs & known.keys()):
-            if given.shape != (size,) or (known[name] < 0).any():
+        given = np.asarray(labels, dtype=object)
+        whole = given if given.shape == (size,) else np.full(size, None)
+        classes = pd.factorize(whole, sort=True)[0].astype(np.int64)  # -1 where it is not known
+        for name, known in {"all_labels": classes, "labels": classes[kept]}.items():
+            if name in needs and (known < 0).any():
                 rows = "labelled row" if name == "labels" else "row"
                 raise BadInput(f"labels: method {method!r} needs the class of every {rows}.")
-            fields[name] = torch.from_numpy(known[name].astype(np.int64))
+            if name in needs:
+                fields[name] = torch.from_numpy(known)
     at = torch.from_numpy(kept)
     return Pool(size, excluded=at, labelled=at, **fields)
 
@@ -282,7 +283,7 @@ class SubsetQuery(BaseEstimator):
                 scores, so that the row chosen next has 1 and all others that it could be have 0.
             clf: a classifier, fitted to the labelled rows for methods that see probabilities.
         """
-        X, labels = numbers("X", X, 2), np.asarray(y, dtype=object)
+        X, labels = numbers("X", X, 2), np.array(y, dtype=object)
         if labels.shape != (len(X),):
             raise BadInput(f"y: need a label, or none, for each of {len(X)} rows.")
         unlabelled = pd.isna(labels) | (labels == self.missing_label)
@@ -295,7 +296,8 @@ class SubsetQuery(BaseEstimator):
             warnings.warn(f"batch_size: {batch_size} of {len(free)} rows; all.", stacklevel=2)
             batch_size = len(free)
         at = np.union1d(kept, free)
-        given: dict[str, Any] = {"labels": np.where(unlabelled, None, labels)[at]}
+        labels[unlabelled] = None
+        given: dict[str, Any] = {"labels": labels[at]}
         if clf is not None and len(kept) and "probabilities" in load(self.method).NEEDS:
             fitted = clone(clf).fit(X[kept], np.asarray(y)[kept])
             given["probabilities"] = fitted.predict_proba(X[at])
