@@ -42,7 +42,7 @@ FIRST = 10  # samples a centroid in the first batch of k-means
 GROWTH = 1.5  # of a batch to the next
 FAMILIAR = 256  # samples a centroid that early steps of k-means draw on
 SHOWN = 4096  # samples that the principal directions are of
-SMALL = 4 * 10**6  # N x K up to which k-means has no early steps
+SMALL = 10**6  # N x K up to which k-means has no early steps
 FULL = 10**9  # N x K up to which each step of ods and activeft takes all samples
 DRAWN = 16  # samples a centroid in the first batch beyond
 DAMPING = 8.0  # of the push, in its masses
@@ -64,7 +64,7 @@ class Plan(BaseModel):
     tau: float = Field(0.07, ge=0.02)  # temperature; sums are in float32, without a shift
     lambda_: float = Field(1.0, ge=0)  # weight of diversity in ods
     loss_power: float = Field(1.0, ge=0)  # gamma, the power of the losses in p_L
-    iterations: int | None = Field(None, ge=1)  # None is 50, of k-means 5, or 3 after early ones
+    iterations: int | None = Field(None, ge=1)  # None is 50, of k-means 6, or 3 after early ones
     tolerance: float | None = Field(None, ge=0)  # None is 1e-4, of k-means 2e-3
     dimensions: int = Field(64, ge=1)  # principal directions of the early steps of k-means
     product: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
@@ -137,7 +137,7 @@ class Centroids:
         """Go down the objective."""
         plan, total, (k, d) = self.plan, self.rows.total, self.theta.shape
         large = total * k > (FULL if plan.push else SMALL)
-        steps = plan.iterations or (50 if plan.push else 3 if large else 5)
+        steps = plan.iterations or (50 if plan.push else 3 if large else 6)
         sizes = [total] * steps
         if large and plan.push:
             growth = max(1.0, total / (DRAWN * k)) ** (1 / steps)
@@ -185,7 +185,8 @@ class Centroids:
                 mass, value = mass * torch.sigmoid(-margin), -mass * logsigmoid(margin)
             return c, x * mass.unsqueeze(1), mass, value.sum()
 
-        pull, masses, total = torch.zeros_like(self.pull), torch.zeros_like(self.mass), 0.0
+        pull, masses = torch.zeros_like(self.pull), torch.zeros_like(self.mass)
+        total = self.p.new_zeros(())
         for c, forces, mass, value in self.rows.map(work, index):
             pull.index_add_(0, c, forces)
             if plan.objective == "activeft":
@@ -229,7 +230,9 @@ class Centroids:
             among = drawn.sort().values
             rows = Rows(rows.embeddings, rows.chunk, rows.device, among, rows.threads, rows.unit)
             p = p[among]
-        low = torch.cat(list(rows.map(lambda _, x: x @ q)))
+        low = shown.new_empty(rows.total, self.plan.dimensions)
+        for part, x in rows.map(lambda part, x: (part, x @ q)):
+            low[part] = x
         small = Rows(low, rows.chunk, rows.device, threads=rows.threads, unit=False)
         theta = normalize(self.theta @ q, dim=1)
         lower = Centroids(small, p, theta, self.free, self.plan, self.product)

@@ -62,7 +62,7 @@ def heads(rows: Rows, theta: Float[Tensor, "k d"], head: int) -> list[list[int]]
         top = torch.cat([top, found]).topk(head, dim=0).values
     threshold = top[-1] - 2 * SLACK
 
-    def passing(part: Part, x: Tensor) -> list[Candidates]:
+    def passing(part: slice, x: Tensor) -> list[Candidates]:
         candidates = []
         for start, block in blocks(x):
             row, column = (block >= threshold[start : start + BLOCK]).nonzero(as_tuple=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -27,7 +27,6 @@ CHUNK = 1024  # rows of the pool converted at a time; on a GPU 16 times as many
 TILE = 32  # centroids come in multiples; CUDA's int8 product asks for multiples of 8, and 17 rows
 ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 Part = slice | Int64[Tensor, " m"]
-Given, Made = TypeVar("Given"), TypeVar("Made")
 
 
 @contextmanager
@@ -41,7 +40,7 @@ def alone() -> Iterator[int]:
         torch.set_num_threads(threads)
 
 
-def in_order(work: Callable[[Given], Made], items: Iterable[Given], threads: int) -> Iterator[Made]:
+def in_order(work: Callable[[Any], Any], items: Iterable[Any], threads: int) -> Iterator[Any]:
     """``map`` on threads that each compute alone and never wait for each other, a few items ahead.
 
     Threads inside a product spin at its end until the last has come, which on a busy machine costs
@@ -51,7 +50,7 @@ def in_order(work: Callable[[Given], Made], items: Iterable[Given], threads: int
         yield from map(work, items)
         return
     with ThreadPoolExecutor(threads) as pool:
-        ahead: deque[Future[Made]] = deque()
+        ahead: deque[Future[Any]] = deque()
         for item in items:
             ahead.append(pool.submit(work, item))
             if len(ahead) > 2 * threads:
@@ -111,8 +110,8 @@ class Rows:
         return rows / lengths.unsqueeze(1)
 
     def map(
-        self, work: Callable[[Part, Float[Tensor, "c d"]], Made], index: Part | None = None
-    ) -> Iterator[Made]:
+        self, work: Callable[[Any, Float[Tensor, "c d"]], Any], index: Part | None = None
+    ) -> Iterator[Any]:
         """``work`` of each chunk, given its numbers and its rows: those of ``index``, or all."""
         index = slice(0, self.total) if index is None else index
         parts: Iterable[Part]
@@ -181,14 +180,14 @@ def nearest(x: Coded, theta: Coded) -> Int64[Tensor, " m"]:
     Found in steps that a processor takes many numbers at a time in: the best of each of ``TILE``
     lanes of centroids, the best lane, the best in that lane.
     """
-    best, found = None, None
+    best = found = torch.empty(0)
     for start in range(0, len(theta.values), BLOCK):
         lanes = scores(x, theta.part(slice(start, start + BLOCK))).view(len(x.values), -1, TILE)
         top, lane = lanes.amax(1).max(1)  # (m,)
         places = lane.view(-1, 1, 1).expand(-1, lanes.shape[1], 1)
         index = lanes.gather(2, places).squeeze(2).argmax(1) * TILE + lane + start
-        found = index if best is None else torch.where(top > best, index, found)
-        best = top if best is None else torch.maximum(top, best)
+        found = torch.where(top > best, index, found) if start else index
+        best = torch.maximum(top, best) if start else top
     return found
 
 

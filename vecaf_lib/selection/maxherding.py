@@ -6,10 +6,10 @@ $$s = \arg\max_i \sum_j u_j \max(k_{ij} - m_j, 0),\qquad m_j \leftarrow \max(m_j
 ``x`` embeddings of unit length; ``m_j`` how well sample j is covered by what is chosen or kept, 0
 at first; ``u`` weights, here all 1. No label is used, nothing is drawn.
 
-The choice is that of the plain greedy loop (near ties, within float rounding, may fall otherwise),
-but the N x N kernel is never held. A gain only ever falls, so an old one is an upper bound, and a
-candidate is looked at again only where its bound reaches the best gain known. What it lost since is
-a sum over the samples whose m_j rose; once few pairs have k_ij > m_j, they are kept in lists.
+The choice is that of the plain greedy loop, but the N x N kernel is never held. A gain only ever
+falls, so an old one is an upper bound, and a candidate is looked at again only where its bound
+reaches the best gain known. What it lost since is a sum over the samples whose m_j rose; once few
+pairs have k_ij > m_j, they are kept in lists. Two samples that cover each other often tie exactly.
 """
 
 import torch
@@ -24,6 +24,7 @@ NEEDS = frozenset({"embeddings"})
 TILE = 512  # rows and columns of the kernel that are made at once; 1 MiB
 FIRST = 64  # candidates that are looked at again before their best rules out others
 SAMPLE = 256  # samples by which the pairs with k_ij > m_j are counted
+EQUAL = 1 - 1e-5  # a gain of this share of the best is as good: rounding must not decide
 PAIRS = 100_000_000  # of these are kept in lists, about; 8 bytes each
 
 Pairs = tuple[Tensor, Tensor, Tensor]
@@ -103,8 +104,8 @@ class Cover:
         while len(late):
             self.look(late)
             best = self.gain[self.seen == self.picks].amax()
-            late = ((self.gain >= best) & (self.seen < self.picks)).nonzero().squeeze(1)
-        s = int(self.gain.argmax())
+            late = ((self.gain >= EQUAL * best) & (self.seen < self.picks)).nonzero().squeeze(1)
+        s = int((self.gain >= EQUAL * self.gain.amax()).nonzero()[0])
         bare = self.picks == 0
         self.gain[s] = -torch.inf
         self.add(torch.tensor([s]))
