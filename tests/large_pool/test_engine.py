@@ -154,12 +154,12 @@ def test_labelled_rows_are_centroids_that_stay(objective: Any) -> None:
     g = torch.Generator().manual_seed(0)
     e = torch.eye(3, 16).repeat_interleave(40, 0) + 0.05 * torch.randn(120, 16, generator=g)
     options = {"objective": objective, "lambda_": 0.1, "labelled": [3, 5]}
-    for seed in range(5):
+    for seed in range(3):
         chosen = select(e, 2, seed=seed, **options)
         assert 0 not in chosen // 40
         assert objective != "kmeans" or sorted(chosen // 40) == [1, 2]
-        free = select(e, 100, seed=seed, excluded=np.arange(10, 20), **options)
-        assert not {3, 5, *range(10, 20)} & set(free.tolist())
+    free = select(e, 100, excluded=np.arange(10, 20), iterations=5, **options)
+    assert not {3, 5, *range(10, 20)} & set(free.tolist())
     with pytest.raises(BadInput, match="use 1 to 118, the rows that may be chosen"):
         select(e, 119, **options)
 
