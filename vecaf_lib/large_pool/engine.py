@@ -230,7 +230,7 @@ def select(
         if record is not None:
             curve = members[0].curve
             record |= {"curve": curve, "objective": curve[-1], "iterations": len(curve)}
-            record |= {"centroids": theta.numpy(), "product": product, "threads": threads}
+            record |= {"centroids": theta.numpy(), "product": product, "threads": rows.threads}
             if representatives:
                 nearest_chosen, cosine = represent(rows, torch.from_numpy(chosen), product)
                 record |= {"representative": nearest_chosen.numpy(), "similarity": cosine.numpy()}
