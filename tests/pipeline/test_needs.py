@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 
 from vecaf_lib.data.cifar10 import CLASS_NAMES
+from vecaf_lib.data.load import all_ids, load_lazily
 from vecaf_lib.data.place import KNOWN
 from vecaf_lib.errors import BadInput
 from vecaf_lib.pipeline import needs
 from vecaf_lib.pipeline.needs import check, fetch, report
-from vecaf_lib.pipeline.settings import Settings, read
+from vecaf_lib.pipeline.settings import Captions, Settings, read
 
 ROOT = Path(__file__).parents[2]
 PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
@@ -148,6 +149,22 @@ def test_each_thing_that_may_be_wrong(
     # the need of disk is unknown without a model, and without weights in a package it is not there
     assert {what} <= wrong.keys() <= {what, "disk", "vision model", "finetuned"}
     assert sentence in wrong[what]
+
+
+@pytest.mark.parametrize("name", ["cifar10-cpu", "caltech101-look"])  # a part as pool; blind
+def test_captions_of_all_images_whatever_their_split(name: str, data: Path) -> None:
+    own = profile(name)
+    PUT[own.dataset.name](data)
+    source = data / "captions.csv"
+    everything = all_ids(data=data, name=own.dataset.name, image_size=32, options={})
+    source.write_text("id,caption\n" + "".join(f"{id_},words\n" for id_ in everything))
+    settings = own.model_copy(update={"captions": Captions(source=str(source))})
+    train = load_lazily(split="train", data=data, **own.dataset.model_dump(exclude={"memory_gib"}))
+    assert needs._captions(settings, train, data) == f"{len(train):,} in {source}"
+    with source.open("a") as file:
+        file.write("train/none.jpg,words\n")
+    with pytest.raises(BadInput, match=r"caption for unknown 1 images: train/none\.jpg; ids here"):
+        needs._captions(settings, train, data)
 
 
 def test_a_full_disk_and_a_small_gpu(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

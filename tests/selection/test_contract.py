@@ -123,7 +123,10 @@ def test_an_empty_exclusion_changes_nothing(name, make_pool):
 @ALL
 def test_a_missing_field_is_named(name, make_pool):
     pool = make_pool()
-    for field in load(name).NEEDS - {"predicted_losses", "probabilities"}:  # absent in the first loop
+    for field in load(name).NEEDS - {
+        "predicted_losses",
+        "probabilities",
+    }:  # absent in the first loop
         with pytest.raises(BadInput, match=rf"pool\.{field} "):
             choose(name, replace(pool, **{field: None}), 6)
 

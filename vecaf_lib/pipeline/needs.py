@@ -12,7 +12,7 @@ import torch
 from vecaf_lib import captions
 from vecaf_lib.data.fetch import fetch as fetch_images
 from vecaf_lib.data.images import FileImages, ImageSet
-from vecaf_lib.data.load import load_lazily
+from vecaf_lib.data.load import SPLITS, all_ids, load_lazily
 from vecaf_lib.errors import BadInput
 from vecaf_lib.models import text, weights
 from vecaf_lib.models.trunk import state_shape
@@ -48,10 +48,10 @@ def check(settings: Settings, *, data: Path) -> Iterator[Line]:
         splits[split] = own = load_lazily(split=split, data=data, **section)
         return f"{len(own):,} of {len(own.class_names)} classes"
 
-    for split in ("train", "validation", "test"):
+    for split in SPLITS:
         yield _line(f"images, {split}", images, split)
     pool = splits.get("train")
-    yield _line("captions", _captions, settings, pool)
+    yield _line("captions", _captions, settings, pool, data)
     vision, own = settings.vision, settings.text
     yield _line("vision model", weights.weights_file, vision.name, vision.weights)
     yield _line("pretraining", _pretraining, settings)
@@ -82,10 +82,11 @@ def _print(settings: Settings, lines: Iterable[Line]) -> None:
         raise BadInput(f"Profile {settings.profile} lacks: {'; '.join(missing)}.")
 
 
-def _captions(settings: Settings, pool: ImageSet | None) -> str:
+def _captions(settings: Settings, pool: ImageSet | None, data: Path) -> str:
     source = settings.captions.source
     if captions.is_file(source) and pool is not None:
-        return f"{len(captions.read_captions(Path(source), pool.ids)):,} in {source}"
+        known = all_ids(data=data, **settings.dataset.model_dump())
+        return f"{len(captions.read_captions(Path(source), pool.ids, known)):,} in {source}"
     captions.locate(source, settings.captions.options)
     return f"by {source}"
 
