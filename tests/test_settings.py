@@ -149,7 +149,6 @@ def test_an_unknown_setting_and_the_nearest(faults: Faults, where: str, nearest:
         ),
         ("figures.loss_window", 99, ["loss_window has 99", f"training.steps is only {STEPS}"]),
         # what the pages could not show, once all runs are made
-        ("methods.vecaf.cea", None, ["vecaf, which the pages take apart, should be there"]),
         ("methods.vecaf_alone.change.caption_part", "nouns", ["_part needs", "not attributes"]),
         ("tables", {}, ["tables: table1 is missing"]),
         ("tables.table1.loops", [2, 3], ["table1.loops has [2, 3]; it may have 1"]),
@@ -162,7 +161,6 @@ def test_an_unknown_setting_and_the_nearest(faults: Faults, where: str, nearest:
         ("tables.decisions.reference", None, ["decisions.reference is missing"]),
         ("tables.table6.methods", ["vecaf_neither", "activeft"], ["activeft", "no loss_power"]),
         ("tables.table5.methods", ["vecaf", "vecaf_alone"], ["table5 has two methods with one"]),
-        ("figures.methods", ["vecaf", "full"], ["figures: methods has no activeft"]),
         # like and change
         ("methods.x", {"like": "vecav"}, ["methods.x.like is 'vecav'", "'vecaf'"]),
         ("methods.x", {"like": "x"}, ["methods.x.like is 'x'"]),

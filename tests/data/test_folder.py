@@ -166,7 +166,7 @@ def test_dealing_gives_every_split_at_least_one_of_each_class() -> None:
 
 
 def test_faults_of_the_layout(split: Path) -> None:
-    with pytest.raises(BadInput, match=r"cat should .* has 0 folders and 20 images .*/train\?"):
+    with pytest.raises(BadInput, match=r"cat should .* has 000\.png, .*; did you mean .*/train\?"):
         every_split(split / "train" / "cat")
     (split / "train" / "emu").mkdir()
     with pytest.raises(BadInput, match=r"emu has no image"):
@@ -187,10 +187,10 @@ def test_one_class_and_the_folder_that_was_meant(flat: Path) -> None:
     (flat / "wrapper").mkdir()
     for name in ("cat", "dog"):
         (flat / name).rename(flat / "wrapper" / name)
-    with pytest.raises(BadInput, match=r"has 1 folder \(wrapper\); did you mean .*/wrapper\?$"):
+    with pytest.raises(BadInput, match=r"has wrapper; did you mean .*/wrapper\?$"):
         every_split(flat)
     shutil.rmtree(flat / "wrapper" / "dog")
-    with pytest.raises(BadInput, match=r"wrapper should .* has 1 folder \(cat\)\.$"):
+    with pytest.raises(BadInput, match=r"wrapper should .* has cat\.$"):
         every_split(flat / "wrapper")
 
 

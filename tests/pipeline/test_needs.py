@@ -177,6 +177,20 @@ def test_runs_that_do_not_fit_the_pool(changes: dict[str, Any], sentence: str, d
     assert sentence in lines["budgets"][1]
 
 
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"methods.vecaf.cea": None}, "methods.vecaf should be there, with select: ods, cea"),
+        ({"figures.methods": ["vecaf"]}, "figures.methods has no activeft"),
+        ({"tables.table1.methods": ["activeft", "vecaf"]}, "has full, but tables.table1.methods"),
+    ],
+)
+def test_what_the_pages_need(changes: dict[str, Any], sentence: str, data: Path) -> None:
+    content = change(read_yaml(ROOT / "profiles" / "smoke.yaml"), changes)
+    with pytest.raises(BadInput, match=sentence):
+        needs._pages(checked(content, ""))
+
+
 def test_models_of_methods_are_looked_for_too(data: Path) -> None:
     content = read_yaml(ROOT / "profiles" / "smoke.yaml")
     content["tables"]["table3"]["optional"] = []

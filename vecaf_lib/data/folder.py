@@ -108,12 +108,10 @@ def class_folders(folder: Path) -> dict[str, str]:
         beside = [path for path in folder.parent.glob("*/*") if path.suffix.lower() in SUFFIXES]
         if not classes and len({path.parent for path in beside}) > 1:
             meant = [folder.parent]
-        count = f"{len(classes)} folder{'s' * (len(classes) != 1)}"
-        count += f" ({', '.join([*classes][:3])})" if classes else ""
-        count += f" and {len(loose):,} images (such as {loose[0]})" if loose else ""
+        has = ", ".join([*classes, *loose][:3]) or "none"
         raise BadInput(
             f"{folder} should hold a folder for each of at least two classes and no images, but "
-            f"has {count}{f'; did you mean {meant[0]}?' if meant else '.'}"
+            f"has {has}{f'; did you mean {meant[0]}?' if meant else '.'}"
         )
     return classes
 

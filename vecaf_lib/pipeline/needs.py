@@ -61,6 +61,7 @@ def check(settings: Settings, *, data: Path) -> Iterator[Line]:
         yield _line("budgets", _budgets, settings, pool)
         yield _line("disk", _disk, settings, splits, data)
     yield _line("finetuned", _finetuned, settings)
+    yield _line("pages", _pages, settings)
     needed = settings.compute.memory_gib or 0.0
     yield _line("memory", _room, needed, psutil.virtual_memory().available / GIB)
     yield _line("processor", _processor, settings)
@@ -130,6 +131,18 @@ def _pretraining(settings: Settings) -> str:
                 "weights that were made without labels."
             )
     return "without ImageNet's labels"
+
+
+def _pages(settings: Settings) -> None:
+    vecaf, drawn = settings.methods.get("vecaf"), settings.figures.methods
+    if not (vecaf and vecaf.select == "ods" and vecaf.cea and not vecaf.vision):
+        raise BadInput("methods.vecaf should be there, with select: ods, cea, and no vision model.")
+    if lacking := sorted({"activeft", "vecaf"} - {*drawn}):
+        raise BadInput(
+            f"figures.methods has no {lacking[0]}; figure 6 compares activeft and vecaf."
+        )
+    if "full" in drawn and "full" not in settings.tables["table1"].methods:
+        raise BadInput("figures.methods has full, but tables.table1.methods not; add it there.")
 
 
 def _finetuned(settings: Settings) -> str:
