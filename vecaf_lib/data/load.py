@@ -75,6 +75,18 @@ def load(
 load_lazily = partial(load, memory_gib=0.0)  # images in files stay there until they are indexed
 
 
+def all_ids(*, data: Path, **section: Any) -> list[str]:
+    """Ids of all images of a data set, of each split and whether in the pool or not.
+
+    Takes what ``load`` takes but the split; only names are read, those of a blind set's test split
+    as well.
+    """
+    options = section.pop("options", None) or {}
+    options = {name: options[name] for name in options if name != "pool_per_class"}
+    own = section | {"options": options, "blind": False, "memory_gib": 0.0}
+    return [id_ for split in SPLITS for id_ in load(split=split, data=data, **own).ids]
+
+
 def option_schema(name: str) -> type[BaseModel]:
     """Pydantic model of a data set's options: the further keyword arguments of its ``load``."""
     given = {"split", "image_size", "index_dir", "root", "data", "root_of"}

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from joblib import Parallel, delayed, parallel_config
 
+from vecaf_lib.data.images import ImageSet
 from vecaf_lib.devices import rank_and_size
 from vecaf_lib.errors import BadInput
 from vecaf_lib.options import one_of
@@ -30,13 +31,8 @@ def make_runs(jobs: Mapping[str, Job], runs: Sequence[Run], folder: Path) -> int
     BadInput if a run does not fit the pool (then none starts), or fails, or is killed.
     """
     for run in runs:  # refuse at once what would fail only after other runs
-        pool = jobs[run.method].images("train")
-        batch = jobs[run.method].settings["training"]["batch_size"]
-        if batch > (size := len(pool)):
-            raise BadInput(f"training.batch_size is {batch}, more than the pool's {size} images.")
-        budget_of(run.ratio, size)
-        if run.target:
-            one_of(run.target, pool.class_names, "class of the pool, but stands in targets")
+        job = jobs[run.method]
+        refuse_misfit(run, job.images("train"), job.settings["training"]["batch_size"])
     provenance = {name: job.provenance() for name, job in jobs.items()}
     for part in folder.glob("*/.*.part"):  # unfinished copies that a kill left
         part.unlink(missing_ok=True)
@@ -76,6 +72,18 @@ def make_runs(jobs: Mapping[str, Job], runs: Sequence[Run], folder: Path) -> int
                 "repeat, finished runs are kept."
             ) from error
     return len(todo)
+
+
+def refuse_misfit(run: Run, pool: ImageSet, batch: int) -> None:
+    """Refuse a run that cannot be made from the pool: its batches, its sets, its target."""
+    if batch > (size := len(pool)):
+        raise BadInput(f"training.batch_size is {batch}, more than the pool's {size} images.")
+    budget = budget_of(run.ratio, size)
+    if run.sets == "kept" and run.loops * budget > size:
+        many = f"{run.loops} kept sets of {budget} images"
+        raise BadInput(f"ratio: {many} are more than the pool's {size}; lower {run.ratio:g} %.")
+    if run.target:
+        one_of(run.target, pool.class_names, "class of the pool, but stands in targets")
 
 
 def make_and_store(job: Job, run: Run, provenance: Mapping[str, Any], folder: Path | str) -> Run:
