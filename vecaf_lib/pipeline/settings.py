@@ -302,6 +302,8 @@ def _misfits(kind: str, section: Any, above: Mapping[str, Any]) -> Iterator[str]
             yield f"{name} has a method whose domains are empty; name some"
         if both := sorted({*table.seeds} & {*above.get("seeds", ())}):
             yield f"{name}.seeds has {both}, which are the profile's; its own must be others"
+    if kind == "tables" and "table1" not in section:
+        yield "table1 is missing; the report is about it"
     if kind == "figures":
         yield from _unknown("methods", section.methods, above.get("methods", section.methods))
         counts = {"loops": section.loops, "loss_window": section.loss_window}
