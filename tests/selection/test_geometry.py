@@ -92,6 +92,16 @@ def test_kmeans_is_the_naive_algorithm(iterations, kept, make_centroids):
     assert record["iterations"] < 100  # it stops by itself
 
 
+@BOTH
+def test_the_fast_engine_of_kmeans_comes_near_to_the_exact_one(kept):
+    sets = [choose("kmeans", uneven(kept), 12, engine=way) for way in ("exact", "fast")]
+    assert not torch.isin(sets[1], torch.tensor(kept)).any()
+    x = unit(uneven())
+    near = [x @ x[torch.tensor(kept + some.tolist())].T for some in sets]
+    exact, fast = (float(1 - cosines.amax(1).mean()) for cosines in near)
+    assert fast == pytest.approx(exact, rel=0.1)
+
+
 def test_kmeans_plus_plus_draws_by_squared_distance():
     e = normalize(torch.tensor([[1.0, 0.0], [1.0, 0.2], [0.0, 1.0], [-1.0, 1.0]]), dim=1)
     share = (e - e[0]).square().sum(1) / (e - e[0]).square().sum()
@@ -147,7 +157,8 @@ def test_typiclust_chooses_as_scikit_activeml_where_its_rules_are_the_same():
 
     Theirs has 20 in smaller clusters, too, any number of clusters, and asks small ones in turn.
     """
-    c = typiclust.cluster(unit(uneven()), 5, generator=seeded(0))
+    sizes = (90, 120, 104, 140, 96)
+    c = typiclust.cluster(unit(uneven(sizes=sizes)), 5, generator=seeded(0))
     assert c.bincount().min() >= 40
     kept = [int((c == k).nonzero()[0]) for k in (1, 3)]
 
@@ -159,8 +170,8 @@ def test_typiclust_chooses_as_scikit_activeml_where_its_rules_are_the_same():
             return c.numpy()
 
     theirs = TypiClust(cluster_algo=Given, k=20, random_state=0)
-    queried = theirs.query(*as_queried(uneven(), kept), batch_size=3)
-    assert queried.tolist() == choose("typiclust", uneven(kept), 3).tolist()
+    queried = theirs.query(*as_queried(uneven(sizes=sizes), kept), batch_size=3)
+    assert queried.tolist() == choose("typiclust", uneven(kept, sizes), 3).tolist()
 
 
 @BOTH
