@@ -87,7 +87,7 @@ format: env  ## let ruff and nbstripout mend what they can
 
 lock: pyproject.toml  ## resolve pyproject.toml anew into requirements.lock (in a scratch environment)
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/pip install --quiet --disable-pip-version-check '.[dev]'
+	.venv-lock/bin/pip install --quiet --disable-pip-version-check '.[pipeline,site,dev]'
 	{ echo '# Made by `make lock` from pyproject.toml, Python 3.11; do not edit.'; \
 	  .venv-lock/bin/pip freeze --exclude vecaf | sed -E 's/^(torch==[0-9.]+)[+]cpu$$/\1/'; } > requirements.lock.new
 	mv requirements.lock.new requirements.lock
