@@ -247,6 +247,8 @@ def test_it_stops_when_the_objective_does() -> None:
     record: dict[str, Any] = {}
     select(e, 10, losses, tolerance=0.05, record=record)
     assert len(record["curve"]) == record["iterations"] < 60
+    select(e, 10, losses, tolerance=0.0, lambda_=1.0, iterations=200, record=record)
+    assert record["iterations"] == 200  # not where the objective rises for a step either
     assert record["curve"][-1] < record["curve"][0]
 
 

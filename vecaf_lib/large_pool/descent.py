@@ -167,7 +167,11 @@ class Centroids:
             at += size
             bar.set_postfix(objective=f"{self.curve[-1]:.4f}")
             gain = self.curve[step - back] - self.curve[step] if step >= back else torch.inf
-            if sizes[step - back] == total and gain < tolerance * abs(self.curve[step]):
+            if (
+                tolerance
+                and sizes[step - back] == total
+                and gain < tolerance * abs(self.curve[step])
+            ):
                 return
 
     def assign(self, index: Int64[Tensor, " m"] | None = None) -> None:
