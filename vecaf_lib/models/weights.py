@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import timm
@@ -18,7 +17,7 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from timm.models import PretrainedCfg, get_arch_name, get_pretrained_cfg, load_state_dict
 from torch import Tensor
 
-from vecaf_lib.errors import BadInput, did_you_mean
+from vecaf_lib.errors import BadInput, did_you_mean, reason
 from vecaf_lib.files import sha256_file
 
 PACKAGED = {  # repository: (package, file or folder in it); Apache-2.0
@@ -148,8 +147,7 @@ def explained(sentence: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = shorten(str(error), 300, placeholder=" ...") or repr(error)
-        raise BadInput(f"{sentence} ({reason}).") from error
+        raise BadInput(f"{sentence} ({reason(error)}).") from error
 
 
 @contextmanager
