@@ -51,14 +51,17 @@ trace: env  ## where it comes from, in seconds: make trace ID=table1/vecaf/multi
 verify: env  ## make a table again in a scratch folder and compare: make verify TABLE=table6
 	@$(BIN)/vecaf verify $(TABLE)
 
-bench: env  ## selection beside plain autograd, at ImageNet's size and of PROFILE; a frozen trunk's gain; an hour
-	$(BIN)/python benchmarks/selection_engine.py
-	$(BIN)/python benchmarks/selection_scale.py
+bench: $(VENV)/.bench  ## selection beside what people use, a frozen trunk's gain, PROFILE's descent; hours
+	$(BIN)/python benchmarks/selection.py
 	$(BIN)/python benchmarks/trainable_speed.py
 	$(BIN)/python benchmarks/descent_agreement.py $(PROFILE)
 
-bench-quick: env  ## the first three rows of bench, in one to two minutes
-	$(BIN)/python benchmarks/selection_engine.py --quick
+bench-quick: $(VENV)/.bench  ## a part of the first, in two minutes
+	$(BIN)/python benchmarks/selection.py --quick
+
+$(VENV)/.bench: $(VENV)/.installed
+	$(PIP) -c requirements.lock --editable '.[bench]'
+	touch $@
 
 ## Develop
 env: $(VENV)/.installed  ## the virtual environment, from requirements.lock; 3 minutes
@@ -90,7 +93,7 @@ format: env  ## let ruff and nbstripout mend what they can
 
 lock: pyproject.toml  ## resolve pyproject.toml anew into requirements.lock (in a scratch environment)
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/pip install --quiet --disable-pip-version-check '.[dev]'
+	.venv-lock/bin/pip install --quiet --disable-pip-version-check '.[pipeline,site,dev]'
 	{ echo '# Made by `make lock` from pyproject.toml, Python 3.11; do not edit.'; \
 	  .venv-lock/bin/pip freeze --exclude vecaf | sed -E 's/^(torch==[0-9.]+)[+]cpu$$/\1/'; } > requirements.lock.new
 	mv requirements.lock.new requirements.lock

@@ -118,9 +118,10 @@ def _read(path: Path, kind: str, parse: Callable[[bytes], Any]) -> Any:
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex; computed once while path, size and time stay the same."""
+    """SHA-256 of a file's bytes, in hex; computed once while path, size and times stay the same."""
     status = path.stat()
-    return _sha256(path.absolute(), status.st_ino, status.st_size, status.st_mtime_ns)
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return _sha256(path.absolute(), status.st_ino, status.st_size, *times)
 
 
 @lru_cache(maxsize=1024)

@@ -123,7 +123,8 @@ def test_an_empty_exclusion_changes_nothing(name, make_pool):
 @ALL
 def test_a_missing_field_is_named(name, make_pool):
     pool = make_pool()
-    for field in load(name).NEEDS - {"predicted_losses", "probabilities"}:  # absent in the first loop
+    later = {"predicted_losses", "probabilities"}  # absent in the first loop
+    for field in load(name).NEEDS - later:
         with pytest.raises(BadInput, match=rf"pool\.{field} "):
             choose(name, replace(pool, **{field: None}), 6)
 
@@ -208,6 +209,9 @@ def test_a_budget_is_the_nearest_number_in_the_pool(ratio, size):
         ("ods_official", "weight", "softmax"),
         *[(rival, "subset", v) for rival in ("learnloss", "ta_vaal") for v in (0, 1.5)],
         ("random", "generator", 1),
+        ("kmeans", "start", "spread"),
+        ("probcover", "classes", 1),
+        ("bilaf", "core_share", 0),
     ],
 )
 def test_options_out_of_range_or_unknown_are_refused(method, option, wrong):

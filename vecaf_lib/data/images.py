@@ -141,11 +141,15 @@ class FileImages(LazyImages):
         self._paths, self._size = [os.fspath(path) for path in paths], size
         self._how: dict[str, Any] = {"crop": crop, "resize": resize}
 
+    @property
+    def paths(self) -> list[str]:
+        """The file of each image."""
+        return [self._paths[row] for row in self._positions(slice(None))]
+
     def copied(self, folder: Path) -> UInt8[Tensor, "n 3 h w"]:
         """The pixels from a copy in ``folder``, which is made if it is not there."""
-        paths = [self._paths[row] for row in self._positions(slice(None))]
-        states = [(path, Path(path).stat()) for path in paths]
-        files = [(path, state.st_size, state.st_mtime_ns) for path, state in states]
+        states = [(path, Path(path).stat()) for path in self.paths]
+        files = [(path, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in states]
         name = sha256_json([files, self._size, self._how, PIL.__version__])[:32]
         path, part = folder / f"{name}.npy", folder / f".{name}.{os.getpid()}.part"
         if not path.is_file():

@@ -20,7 +20,6 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
-from sklearn.cluster import KMeans, MiniBatchKMeans
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -139,6 +138,8 @@ def spread(
     e: Float[Tensor, "m d"], clusters: int, *, generator: torch.Generator
 ) -> Int64[Tensor, " k"]:
     """Positions of the samples nearest to the centres of K-means on directions, all different."""
+    from sklearn.cluster import KMeans, MiniBatchKMeans  # here, as it takes a second
+
     if clusters == len(e):
         return torch.arange(clusters)
     unit = normalize(e, dim=1)  # of one length: the nearest to a centre has the largest product

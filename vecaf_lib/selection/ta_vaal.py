@@ -15,7 +15,6 @@ from typing import Annotated, Any
 import torch
 from jaxtyping import Float, UInt8
 from pydantic import Field
-from scipy.stats import mannwhitneyu
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 from torch.nn.functional import interpolate, mse_loss
@@ -96,6 +95,8 @@ def select(
         raise BadInput("ta_vaal: the discriminator's output is no number; lower learning_rate.")
     chosen = largest(-scores, budget, unlabelled, labelled)
     if record is not None:
+        from scipy.stats import mannwhitneyu  # here, as it takes a second
+
         high, low = scores.double()[labelled], scores.double()[unlabelled]
         pairs = mannwhitneyu(high, low, method="asymptotic").statistic
         record |= {

@@ -1,0 +1,36 @@
+r"""CoreSet (Sener and Savarese, ICLR 2018), its k-centre greedy algorithm; no label is used.
+
+$$s_{t+1} = \arg\max_i\; \min_{s \in S_t}\, |e_i - e_s|$$
+
+``e`` embeddings, here of unit length as in every method of this folder; S begins with the kept
+sets, or with a sample drawn at random. The largest distance left is at most twice the optimum.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from vecaf_lib.selection import descent
+from vecaf_lib.selection.pool import Pool, Record
+
+NEEDS = frozenset({"embeddings"})
+
+
+def select(pool: Pool, budget: int, *, generator: torch.Generator, record: Record = None) -> Tensor:
+    """Choose the farthest sample, again and again: the first k are the choice of budget k."""
+    pool.check_budget(budget)
+    e, kept = normalize(pool.need("embeddings"), dim=1), pool.covered()
+    free = torch.full((pool.size,), torch.inf)  # added to what may not be chosen
+    free[pool.candidates()] = 0.0
+    if len(kept):
+        nearest = descent.nearest(e, e[kept])[0]  # (n,), the largest cosine
+    else:
+        nearest = torch.ones_like(e[:, 0])
+        nearest[torch.randint(pool.size, (), generator=generator)] = -1.0  # the start
+    chosen: list[int] = []
+    for _ in range(budget):
+        chosen.append(int((nearest + free).argmin()))
+        free[chosen[-1]] = torch.inf
+        cosine = e @ e[chosen[-1]]  # (n,)
+        nearest = cosine if len(chosen) == 1 and not len(kept) else torch.maximum(nearest, cosine)
+    return torch.tensor(chosen)
