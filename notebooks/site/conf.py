@@ -25,6 +25,7 @@ exclude_patterns = ["README.md"]
 html_css_files = ["report.css"]
 html_math_renderer = "mathml"
 html_copy_source = False
+smartquotes = False  # a name keeps its quotes and dashes
 html_show_sphinx = False
 html_show_copyright = False
 nb_execution_mode = "off"
