@@ -62,6 +62,14 @@ def test_the_lazy_choice_is_that_of_the_naive_loop(way, seed, kept, make_pool):
     assert choose("uherding", pool, 20) == greedy(e, margin, 20, kept)
 
 
+def test_a_row_of_each_kind_comes_before_copies_and_all_are_taken_once(way, make_pool):
+    e = make_pool(n=3, groups=3).embeddings.repeat(15, 1)
+    chosen = choose("maxherding", Pool(45, embeddings=e), 45)
+    assert chosen[:3] == greedy(e, [1.0] * 45, 3)
+    assert sorted(chosen[:3]) == [0, 1, 2]
+    assert sorted(chosen) == list(range(45))
+
+
 def test_the_order_is_that_of_scikit_activeml(make_pool):
     """Up to the first exact tie, which they break by a draw."""
     pool = make_pool(n=150, seed=1)

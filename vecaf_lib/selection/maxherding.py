@@ -79,10 +79,14 @@ class Cover:
 
     def add(self, samples: Int64[Tensor, " s"]) -> None:
         """Let ``samples`` cover, too."""
+        self.picks += len(samples)
+        if self.lists:  # no other m_j can rise
+            for j, k in (self.lists[s] for s in samples.tolist()):
+                self.m[j] = torch.maximum(self.m[j], k)
+            return
         for part in samples.split(TILE) if len(samples) else ():
             high = [self.kernel(self.x[part], rows).amax(0) for rows in self.x.split(TILE)]
             self.m = torch.maximum(self.m, torch.cat(high))
-        self.picks += len(samples)
 
     def start(self, candidates: Int64[Tensor, " c"]) -> None:
         """Find the gains of all ``candidates``, by half of the kernel, which is symmetric."""
@@ -123,6 +127,7 @@ class Cover:
         else:
             self.covers[self.picks] = self.m
             self.catch_up(candidates)
+        self.gain[candidates] = self.gain[candidates].clamp_min(0)  # where rounding went below
         self.seen[candidates] = self.picks
 
     def share_left(self) -> float:
