@@ -261,5 +261,5 @@ def select(
         if record is not None:
             curve = members[0].curve
             record |= {"curve": curve, "objective": curve[-1], "iterations": len(curve)}
-            record |= {"centroids": theta.numpy(), "product": product, "threads": threads}
+            record |= {"centroids": theta.numpy(), "product": product, "threads": rows.threads}
     return chosen
