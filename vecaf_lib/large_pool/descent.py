@@ -67,6 +67,8 @@ class Plan(BaseModel):
     loss_power: float = Field(1.0, ge=0)  # gamma, the power of the losses in p_L
     iterations: int | None = Field(None, ge=1)  # None is 60, of k-means 6, or 3 after early ones
     tolerance: float | None = Field(None, ge=0)  # None is 0, of k-means 2e-3
+    ensemble: int = Field(1, ge=1)  # E members, started at different samples; VeCAF's is 5
+    shrinkage: float = Field(1.0, gt=0, le=1)  # rho of their correction, 1 gives their mean
     dimensions: int = Field(64, ge=1)  # principal directions of the early steps of k-means
     product: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
 
@@ -233,8 +235,7 @@ class Centroids:
             q = torch.linalg.qr(shown.T @ (shown @ q)).Q
         if len(drawn) < rows.total:
             among = drawn.sort().values
-            rows = Rows(rows.embeddings, rows.chunk, rows.device, among, rows.threads, rows.unit)
-            p = p[among]
+            rows, p = rows.only(among), p[among]
         low = shown.new_empty(rows.total, self.plan.dimensions)
         for part, x in rows.map(lambda part, x: (part, x @ q)):
             low[part] = x

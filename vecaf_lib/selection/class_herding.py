@@ -32,6 +32,5 @@ def select(
         sigma: width of MaxHerding's kernel.
         power: 1 divides the budget by the classes' sizes, 0 equally.
     """
-    pool.need("embeddings")
     options = {"generator": generator, "sigma": sigma}
     return by_class(pool, budget, power, lambda part, k: maxherding.select(part, k, **options))

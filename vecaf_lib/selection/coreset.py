@@ -7,8 +7,7 @@ sets, or with a sample drawn at random. The largest distance left is at most twi
 """
 
 import torch
-from torch import Tensor
-from torch.nn.functional import normalize
+from torch import Generator, Tensor
 
 from vecaf_lib.selection import descent
 from vecaf_lib.selection.pool import Pool, Record
@@ -16,12 +15,11 @@ from vecaf_lib.selection.pool import Pool, Record
 NEEDS = frozenset({"embeddings"})
 
 
-def select(pool: Pool, budget: int, *, generator: torch.Generator, record: Record = None) -> Tensor:
+def select(pool: Pool, budget: int, *, generator: Generator, record: Record = None) -> Tensor:
     """Choose the farthest sample, again and again: the first k are the choice of budget k."""
     pool.check_budget(budget)
-    e, kept = normalize(pool.need("embeddings"), dim=1), pool.covered()
-    free = torch.full((pool.size,), torch.inf)  # added to what may not be chosen
-    free[pool.candidates()] = 0.0
+    e, kept = pool.unit(), pool.covered()
+    taken = ~pool.free()
     if len(kept):
         nearest = descent.nearest(e, e[kept])[0]  # (n,), the largest cosine
     else:
@@ -29,8 +27,8 @@ def select(pool: Pool, budget: int, *, generator: torch.Generator, record: Recor
         nearest[torch.randint(pool.size, (), generator=generator)] = -1.0  # the start
     chosen: list[int] = []
     for _ in range(budget):
-        chosen.append(int((nearest + free).argmin()))
-        free[chosen[-1]] = torch.inf
+        chosen.append(int(nearest.masked_fill(taken, torch.inf).argmin()))
+        taken[chosen[-1]] = True
         cosine = e @ e[chosen[-1]]  # (n,)
         nearest = cosine if len(chosen) == 1 and not len(kept) else torch.maximum(nearest, cosine)
     return torch.tensor(chosen)
