@@ -167,13 +167,10 @@ class Centroids:
             self.assign(order[at : at + size].sort().values if size < total else None)
             self.step()
             at += size
-            bar.set_postfix(objective=f"{self.curve[-1]:.4f}")
-            gain = self.curve[step - back] - self.curve[step] if step >= back else torch.inf
-            if (
-                tolerance
-                and sizes[step - back] == total
-                and gain < tolerance * abs(self.curve[step])
-            ):
+            value = self.curve[step]
+            bar.set_postfix(objective=f"{value:.4f}")
+            comparable = tolerance and step >= back and sizes[step - back] == total
+            if comparable and self.curve[step - back] - value < tolerance * abs(value):
                 return
 
     def assign(self, index: Int64[Tensor, " m"] | None = None) -> None:
