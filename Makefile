@@ -6,6 +6,10 @@ PROFILE ?= smoke
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 export PATH := $(abspath $(BIN)):$(PATH)
 
+# A user without a name, as in some containers, and Jupyter's and matplotlib's settings of others.
+export USER ?= $(shell id -u)
+unexport JUPYTER_PATH MPLBACKEND PYTHONSTARTUP
+
 .DEFAULT_GOAL := help
 .PHONY: help env repro test lab profile check fetch search trace verify site bench bench-quick lint format lock
 
@@ -15,6 +19,7 @@ help:  ## this list
 
 ## Reproduce
 repro: env  ## every run, table, figure and page of the active profile; smoke: 10 minutes on two cores
+	@git rev-parse --git-dir >/dev/null 2>&1 || $(BIN)/dvc config --local core.no_scm true
 	@$(BIN)/dvc repro
 	@name=$$(tr -d '"' < data/generated/settings/profile.json); \
 	echo "The report: $(CURDIR)/reports/$$name/README.md"; \
@@ -65,6 +70,7 @@ $(VENV)/.installed: requirements.lock requirements-nodeps.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; the project needs Python 3.11 (or: make PYTHON=/path/to/python3.11 ...)" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "$(PYTHON) is not Python 3.11, for which requirements.lock was made" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make a virtual environment; install the package python3.11-venv" >&2; exit 1; }
+	@mkdir -p $(VENV) 2>/dev/null && test -w $(VENV) -a -w . || { echo "$(CURDIR) and $(abspath $(VENV)) must be folders that you can write; copy the project to your own (or: make VENV=/path/to/your/environment ...)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) -r requirements.lock
 	$(PIP) --no-deps -r requirements-nodeps.lock
@@ -87,7 +93,7 @@ format: env  ## let ruff and nbstripout mend what they can
 
 lock: pyproject.toml  ## resolve pyproject.toml anew into requirements.lock (in a scratch environment)
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/pip install --quiet --disable-pip-version-check '.[dev]'
+	.venv-lock/bin/pip install --quiet --disable-pip-version-check '.[pipeline,site,dev]'
 	{ echo '# Made by `make lock` from pyproject.toml, Python 3.11; do not edit.'; \
 	  .venv-lock/bin/pip freeze --exclude vecaf | sed -E 's/^(torch==[0-9.]+)[+]cpu$$/\1/'; } > requirements.lock.new
 	mv requirements.lock.new requirements.lock

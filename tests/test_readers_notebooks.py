@@ -242,7 +242,7 @@ def front_page(project) -> str:
     (report / "figures" / "figure4.png").write_bytes(b"drawn")
     (report / "figures" / "figure4.txt").write_text(HOSTILE + "\n")
     (report / "notebooks" / "40_tables.ipynb").write_text("{}")
-    claims = pd.DataFrame({"id": ["a", "b"], "verdict": ["reproduced", "not reproduced"]})
+    claims = pd.DataFrame({"id": ["a", "b"], "verdict": ["reproduced", "undecided"]})
     claims.to_csv(report / "claims" / "claims.csv", index=False)
     sections.mkdir()
     settings: dict[str, Any] = {
@@ -281,7 +281,7 @@ def test_the_front_page_by_hand(front_page):
     ]
     assert "![Figure 4](figures/figure4.png)" in lines
     assert "[40_tables](notebooks/40_tables.ipynb)" in front_page
-    assert "1 reproduced; 1 not reproduced" in front_page
+    assert "1 reproduced; 1 undecided" in front_page
 
 
 def test_a_caption_on_the_front_page_is_text(front_page):

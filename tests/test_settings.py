@@ -119,6 +119,7 @@ def test_an_unknown_setting_and_the_nearest(faults: Faults, where: str, nearest:
         ("methods.a/b", {"select": "random"}, ["methods.a/b is 'a/b'"]),
         # ranges, NaN and kinds
         ("tables.table1.ratios", [2, 0], ["tables.table1.ratios[1] is 0", "greater than 0"]),
+        ("tables.table1.ratios", [2.0000001], ["ratios[0]: 2.0000001 has", "six digits"]),
         ("tables.table1.ratios", [], ["tables.table1.ratios is empty", "at least 1"]),
         ("training.batch_size", 15, ["training.batch_size is 15", "multiple of 2"]),
         ("methods.vecaf.options.shrinkage", 2, ["methods.vecaf.options: shrinkage is 2", "1"]),

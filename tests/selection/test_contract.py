@@ -16,8 +16,7 @@ from vecaf_lib.errors import BadInput
 from vecaf_lib.selection import Pool, load, names, option_schema
 from vecaf_lib.selection.pool import budget_of
 
-HERDING = {"maxherding", "uherding", "loss_herding", "class_herding"}
-SEEDLESS = {"full", "topk_loss", *HERDING}
+SEEDLESS = {"full", "topk_loss"}
 WHOLE_POOL_ONLY = {"full"}  # any other budget than N is refused
 COLD = [name for name in names() if getattr(load(name), "COLD_START", False)]
 ALL = pytest.mark.parametrize("name", names())
@@ -228,7 +227,6 @@ def test_option_defaults_are_those_of_the_signature_and_of_what_it_builds_on():
     defaults = {name: option_schema(name)().model_dump() for name in names()}
     assert defaults["activeft"] == descent | activeft
     assert defaults["ods"] == descent | activeft | ods
-    assert defaults["ods_margin"] == defaults["ods"]
     paced = defaults["ods"] | {"pace": 3.0}
     assert defaults["ods_self_paced"] == {
         k: v for k, v in paced.items() if k not in ("loss_power", "engine")

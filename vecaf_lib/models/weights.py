@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from torch import Tensor
 
-from vecaf_lib.errors import BadInput, did_you_mean
+from vecaf_lib.errors import BadInput, did_you_mean, reason
 from vecaf_lib.files import sha256_file
 
 PACKAGED = {  # repository: (package, file or folder in it); Apache-2.0
@@ -150,8 +149,7 @@ def explained(sentence: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = shorten(str(error), 300, placeholder=" ...") or repr(error)
-        raise BadInput(f"{sentence} ({reason}).") from error
+        raise BadInput(f"{sentence} ({reason(error)}).") from error
 
 
 @contextmanager

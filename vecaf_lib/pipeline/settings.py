@@ -29,7 +29,15 @@ from vecaf_lib.options import Count, NotNegative, Positive, Whole, one_of, schem
 from vecaf_lib.training import Recipe
 
 Some = Field(min_length=1)
-Ratio = Annotated[float, Field(gt=0, le=100)]  # percent
+
+
+def _short(ratio: float) -> float:
+    if ratio != float(f"{ratio:g}"):
+        raise ValueError(f"{ratio} has more than six digits, which no table shows; round it")
+    return ratio
+
+
+Ratio = Annotated[float, Field(gt=0, le=100), After(_short)]  # percent
 NotEmpty = Annotated[str, Some]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 ImageSize = Annotated[int, Field(ge=32, le=1024)]  # px
@@ -302,6 +310,8 @@ def _misfits(kind: str, section: Any, above: Mapping[str, Any]) -> Iterator[str]
             yield f"{name} has a method whose domains are empty; name some"
         if both := sorted({*table.seeds} & {*above.get("seeds", ())}):
             yield f"{name}.seeds has {both}, which are the profile's; its own must be others"
+    if kind == "tables" and "table1" not in section:
+        yield "table1 is missing; the report is about it"
     if kind == "figures":
         yield from _unknown("methods", section.methods, above.get("methods", section.methods))
         counts = {"loops": section.loops, "loss_window": section.loss_window}
