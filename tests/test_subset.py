@@ -156,7 +156,7 @@ def test_representatives_are_the_nearest_chosen_rows() -> None:
     e = X / np.linalg.norm(X, axis=1, keepdims=True)
     for row in range(N):
         cosines = {other: float(e[row] @ e[other]) for other in found.indices}
-        assert found.similarity[row] == pytest.approx(max(cosines.values()), abs=1e-3)
+        assert found.similarity[row] == pytest.approx(max(cosines.values()), abs=5e-3)  # int8
         assert cosines[found.representative[row]] == pytest.approx(found.similarity[row], abs=1e-6)
 
 

@@ -246,7 +246,7 @@ def test_it_stops_when_the_objective_does() -> None:
     e, losses = clustered(500)
     record: dict[str, Any] = {}
     select(e, 10, losses, tolerance=0.05, record=record)
-    assert len(record["curve"]) == record["iterations"] < 60
+    assert len(record["curve"]) == record["iterations"] < 75
     select(e, 10, losses, tolerance=0.0, lambda_=1.0, iterations=200, record=record)
     assert record["iterations"] == 200  # not where the objective rises for a step either
     assert record["curve"][-1] < record["curve"][0]

@@ -18,17 +18,15 @@ NEEDS = frozenset({"embeddings"})
 def select(pool: Pool, budget: int, *, generator: Generator, record: Record = None) -> Tensor:
     """Choose the farthest sample, again and again: the first k are the choice of budget k."""
     pool.check_budget(budget)
-    e, kept = pool.unit(), pool.covered()
-    taken = ~pool.free()
+    e, kept, taken = pool.unit(), pool.covered(), ~pool.free()
     if len(kept):
         nearest = descent.nearest(e, e[kept])[0]  # (n,), the largest cosine
     else:
-        nearest = torch.ones_like(e[:, 0])
-        nearest[torch.randint(pool.size, (), generator=generator)] = -1.0  # the start
+        nearest = torch.full_like(e[:, 0], -2.0)  # below any cosine
+        nearest[torch.randint(pool.size, (), generator=generator)] = -3.0  # the start
     chosen: list[int] = []
     for _ in range(budget):
         chosen.append(int(nearest.masked_fill(taken, torch.inf).argmin()))
         taken[chosen[-1]] = True
-        cosine = e @ e[chosen[-1]]  # (n,)
-        nearest = cosine if len(chosen) == 1 and not len(kept) else torch.maximum(nearest, cosine)
+        nearest = torch.maximum(nearest, e @ e[chosen[-1]])
     return torch.tensor(chosen)

@@ -8,8 +8,8 @@ at first; ``u`` weights, here all 1. No label is used, nothing is drawn.
 
 The choice is that of the plain greedy loop, but the N x N kernel is never held. A gain only ever
 falls, so an old one is an upper bound, and a candidate is looked at again only where its bound
-reaches the best gain known. Once few pairs have k_ij > m_j, they are kept in lists. Two samples
-that cover each other often tie exactly.
+reaches the best gain known. What it lost since is a sum over the samples whose m_j rose; once few
+pairs have k_ij > m_j, they are kept in lists. Two samples that cover each other often tie exactly.
 """
 
 import torch
@@ -61,8 +61,10 @@ class Cover:
     def __init__(self, x: Float[Tensor, "n d"], u: Float[Tensor, " n"], sigma: float) -> None:
         self.x, self.u, self.shift = x * (2**0.5 / sigma), u.to(x), 2 / sigma**2
         self.m = x.new_zeros(len(x))
+        self.picks = 0  # samples that cover
         self.gain = torch.empty(0, dtype=torch.float64)  # exact or an upper bound
-        self.exact = torch.empty(0, dtype=torch.bool)
+        self.seen = torch.full((len(x),), -1)  # number of picks at which the gain was exact
+        self.covers: dict[int, Tensor] = {}  # m at these numbers
         self.lists: list[tuple[Tensor, Tensor]] = []  # of each sample i, at last: each j, k_ij
 
     def kernel(self, rows: Float[Tensor, "a d"], columns: Float[Tensor, "b d"]) -> Tensor:
@@ -71,7 +73,7 @@ class Cover:
 
     def add(self, samples: Int64[Tensor, " s"]) -> None:
         """Let ``samples`` cover, too."""
-        self.exact = torch.zeros(len(self.x), dtype=torch.bool)
+        self.picks += len(samples)
         if self.lists:  # no other m_j can rise
             for j, k in (self.lists[s] for s in samples.tolist()):
                 self.m[j] = torch.maximum(self.m[j], k)
@@ -90,18 +92,19 @@ class Cover:
                     gain[b] += self.u[a] @ (k - self.m[a, None]).relu_()
                 gain[a] += k.sub_(self.m[b]).relu_() @ self.u[b]
         self.gain = torch.full_like(gain, -torch.inf)
-        self.gain[candidates], self.exact[candidates] = gain[candidates], True
+        self.gain[candidates], self.seen[candidates] = gain[candidates], self.picks
+        self.covers[self.picks] = self.m
 
     def take(self) -> int:
         """Choose the candidate of the largest gain."""
         late = self.gain.topk(min(FIRST, len(self.gain))).indices
-        late = late[~self.exact[late] & self.gain[late].isfinite()]
+        late = late[(self.seen[late] < self.picks) & self.gain[late].isfinite()]
         while len(late):
             self.look(late)
-            best = self.gain[self.exact].amax()
-            late = ((self.gain >= EQUAL * best) & ~self.exact).nonzero().squeeze(1)
+            best = self.gain[self.seen == self.picks].amax()
+            late = ((self.gain >= EQUAL * best) & (self.seen < self.picks)).nonzero().squeeze(1)
         s = int((self.gain >= EQUAL * self.gain.amax()).nonzero()[0])
-        bare = not bool(self.m.any())
+        bare = self.picks == 0
         self.gain[s] = -torch.inf
         self.add(torch.tensor([s]))
         if bare:  # every m_j rose
@@ -112,9 +115,14 @@ class Cover:
         """Make the gains of ``candidates`` exact."""
         if not self.lists and self.share_left() * len(self.x) ** 2 < PAIRS:
             self.list_pairs()
-        for part in candidates.split(TILE):
-            self.gain[part] = self.sum_lists(part) if self.lists else self.sum_all(part)
-        self.exact[candidates] = True
+        if self.lists:
+            for part in candidates.split(TILE):
+                self.sum_lists(part)
+        else:
+            self.covers[self.picks] = self.m
+            self.catch_up(candidates)
+        self.gain[candidates] = self.gain[candidates].clamp_min(0)  # where rounding went below
+        self.seen[candidates] = self.picks
 
     def share_left(self) -> float:
         """The share of pairs with k_ij > m_j, by the j of an evenly spaced sample."""
@@ -122,12 +130,14 @@ class Cover:
         parts = [self.kernel(x, self.x[j]) > self.m[j] for x in self.x.split(TILE)]
         return sum(int(part.sum()) for part in parts) / len(self.x) / len(j)
 
-    def sum_all(self, candidates: Int64[Tensor, " c"]) -> Float[Tensor, " c"]:
-        """Their gains, over all samples."""
-        gain, x = torch.zeros(len(candidates), dtype=torch.float64), self.x[candidates]
-        for rows, m, u in zip(*(v.split(TILE) for v in (self.x, self.m, self.u)), strict=True):
-            gain += self.kernel(x, rows).sub_(m).relu_() @ u
-        return gain
+    def catch_up(self, candidates: Int64[Tensor, " c"]) -> None:
+        """Take from their gains what they lost where m_j rose from ``low`` to ``high``."""
+        for picks in self.seen[candidates].unique().tolist():
+            old, late = self.covers[picks], candidates[self.seen[candidates] == picks]
+            for j in (self.m > old).nonzero().squeeze(1).split(TILE):
+                x, low, high, u = self.x[j], old[j], self.m[j], self.u[j]
+                for i in late.split(TILE):
+                    self.gain[i] -= self.kernel(self.x[i], x).clamp_(low, high).sub_(low) @ u
 
     def list_pairs(self) -> None:
         """Give each sample i the list of its j with k_ij > m_j, by half of the kernel."""
@@ -145,13 +155,13 @@ class Cover:
             counts = torch.bincount(row, minlength=len(a)).tolist()
             self.lists += zip(j[order].split(counts), k[order].split(counts), strict=True)
 
-    def sum_lists(self, candidates: Int64[Tensor, " c"]) -> Float[Tensor, " c"]:
+    def sum_lists(self, candidates: Int64[Tensor, " c"]) -> None:
         """Their gains, over their lists."""
         lists = [self.lists[i] for i in candidates.tolist()]
         j, k = (torch.cat(parts) for parts in zip(*lists, strict=True))
         gains = (k - self.m[j]).relu_().mul_(self.u[j]).double()
         lengths = torch.tensor([len(own) for own, _ in lists])
-        return torch.segment_reduce(gains, "sum", lengths=lengths)
+        self.gain[candidates] = torch.segment_reduce(gains, "sum", lengths=lengths)
 
 
 def found(k: Float[Tensor, "a b"], m: Float[Tensor, " b"], first: int) -> Pairs:
