@@ -7,6 +7,8 @@ the class alone, where the kept samples cover from the start; a ``power``. No lo
 model is looked at, but all labels are.
 """
 
+from typing import Any
+
 from torch import Generator, Tensor
 
 from vecaf_lib.options import NotNegative, Positive
@@ -33,5 +35,5 @@ def select(
         power: 1 divides the budget by the classes' sizes, 0 equally.
     """
     pool.need("embeddings")
-    options = {"generator": generator, "sigma": sigma}
+    options: dict[str, Any] = {"generator": generator, "sigma": sigma}
     return by_class(pool, budget, power, lambda part, k: maxherding.select(part, k, **options))
