@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from vecaf_lib import large_pool, seeding
 from vecaf_lib.errors import BadInput
 from vecaf_lib.large_pool.engine import budget_from, not_negative, numbers, positions, represent
-from vecaf_lib.large_pool.products import Rows, alone, fastest
+from vecaf_lib.large_pool.products import Rows, alone
 from vecaf_lib.options import checked, one_of
 from vecaf_lib.selection import Pool, load, names, option_schema
 
@@ -141,11 +141,9 @@ def pool_of(
 
 
 def represented(X: Any, chosen: Int64[np.ndarray, " k"]) -> Subset:
-    """The chosen row that is nearest to each, where two are as near as int8 can tell either."""
+    """The chosen row that is nearest to each, and the cosine to it, in float32."""
     with alone() as threads:
-        rows = Rows(X, threads=threads)
-        product = fastest(X.shape[1], rows.device)
-        nearest, cosine = represent(rows, torch.from_numpy(chosen), product)
+        nearest, cosine = represent(Rows(X, threads=threads), torch.from_numpy(chosen), "float32")
     return Subset(chosen, nearest.numpy(), cosine.numpy())
 
 
