@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from nbformat import NotebookNode
 
-from vecaf_lib.results.compare import number
+from vecaf_lib.results import compare
 from vecaf_lib.results.frame import label
 
 ROOT = Path(__file__).parents[1]
@@ -238,7 +238,9 @@ def front_page(project) -> str:
             table_line("vecaf", "multi", 5.0, 58.0, -2.0, -3.0, -1.0),
         ]
     )
-    table["printed"] = [number(*line) for line in table[["mean", "standard_error", "n"]].to_numpy()]
+    table["printed"] = [
+        compare.number(*line) for line in table[["mean", "standard_error", "n"]].to_numpy()
+    ]
     for rival in ("random", "full", "vecaf"):
         table[[f"{part}_{rival}" for part in ("difference", "low", "high")]] = float("nan")
     table.to_csv(report / "tables" / "table1.csv", index=False)
