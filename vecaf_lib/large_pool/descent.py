@@ -68,6 +68,7 @@ class Plan(BaseModel):
     iterations: int | None = Field(None, ge=1)  # None is 75, of k-means 5, or 3 after early ones
     tolerance: float | None = Field(None, ge=0)  # None is 0, of k-means 2e-3
     dimensions: int = Field(64, ge=1)  # principal directions of the early steps of k-means
+    # auto: by a probe, but float32 for ods and activeft up to FULL, whose path int8 changes
     product: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
 
     @property

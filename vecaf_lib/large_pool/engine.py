@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vecaf_lib.ensemble import combine
 from vecaf_lib.errors import BadInput
-from vecaf_lib.large_pool.descent import Centroids, Plan
+from vecaf_lib.large_pool.descent import FULL, Centroids, Plan
 from vecaf_lib.large_pool.products import (
     BLOCK,
     Part,
@@ -204,8 +204,9 @@ def select(
                 f"losses: need a finite number, 0 or larger, for each of {rows.total} rows."
             )
         p = loss_distribution(values.double(), plan.loss_power).to(rows.device, torch.float32)
-        d = rows.embeddings.shape[1]
-        product = fastest(d, rows.device) if plan.product == "auto" else plan.product
+        product: Product = "float32" if plan.product == "auto" else plan.product
+        if plan.product == "auto" and (not plan.push or rows.total * budget > FULL):
+            product = fastest(rows.embeddings.shape[1], rows.device)
         g = torch.Generator().manual_seed(seed) if generator is None else generator
 
         far = torch.ones(rows.total)  # from the labelled
