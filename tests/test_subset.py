@@ -22,8 +22,9 @@ from torch import Tensor
 
 from vecaf_lib import Subset, SubsetQuery, SubsetSelector, select
 from vecaf_lib.errors import BadInput
+from vecaf_lib.large_pool.engine import numbers
 from vecaf_lib.selection import Pool, load, names, option_schema
-from vecaf_lib.subset import methods, numbers, pool_of
+from vecaf_lib.subset import methods, pool_of
 
 N, D = 60, 8
 DRAW = np.random.default_rng(0)
@@ -155,7 +156,7 @@ def test_representatives_are_the_nearest_chosen_rows() -> None:
     e = X / np.linalg.norm(X, axis=1, keepdims=True)
     for row in range(N):
         cosines = {other: float(e[row] @ e[other]) for other in found.indices}
-        assert found.similarity[row] == pytest.approx(max(cosines.values()), abs=1e-3)
+        assert found.similarity[row] == pytest.approx(max(cosines.values()), abs=5e-3)  # int8
         assert cosines[found.representative[row]] == pytest.approx(found.similarity[row], abs=1e-6)
 
 
@@ -189,9 +190,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"X": None}, "X: need a matrix"),
     ({"X": X + 1j}, "X: need a matrix"),
     ({"X": torch.tensor(X + 1j)}, "X: need a matrix"),
-    ({"K": 0}, "K is 0; need a whole number, 1 or more, of the 60 rows of X"),
-    ({"K": 61}, "K is 61; .* of the 60 rows of X"),
-    ({"K": 55, "labelled": range(6)}, "of the 54 rows that are not labelled"),
+    ({"K": 0}, "K is 0; need a whole number, 1 or more, of the 60 rows that may be chosen"),
+    ({"K": 61}, "K is 61; .* of the 60 rows"),
+    ({"K": 55, "labelled": range(6)}, "of the 54 rows that may be chosen"),
     ({"K": 0.1}, "K is 0.1; of 60 rows that share is 6, give that"),
     ({"K": 2.5}, "K is 2.5; need a whole number"),
     ({"K": float("nan")}, "K is nan"),

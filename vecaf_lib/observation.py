@@ -53,7 +53,7 @@ def observe(
         embeddings, scores = evaluation.embed_pool(pvm, train.inputs)
     else:
         scores = evaluation.classify(pvm, embeddings)
-    shown = {
+    shown: dict[str, Any] = {
         "predicted_losses": predicted,
         "probabilities": scores.softmax(1) if first_losses is None else None,
     }

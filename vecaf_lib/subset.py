@@ -14,17 +14,15 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int64
 from sklearn.base import BaseEstimator, TransformerMixin, clone
-from torch import Tensor
 
 from vecaf_lib import large_pool, seeding
 from vecaf_lib.errors import BadInput
-from vecaf_lib.large_pool.engine import represent
-from vecaf_lib.large_pool.products import Rows, alone, fastest
+from vecaf_lib.large_pool.engine import budget_from, not_negative, numbers, positions, represent
+from vecaf_lib.large_pool.products import Rows, alone
 from vecaf_lib.options import checked, one_of
 from vecaf_lib.selection import Pool, load, names, option_schema
 
 STREAMED = {"ods", "activeft", "kmeans"}  # by ``large_pool``, which never holds X as a whole
-FLOATS = ("float16", "float32", "float64")  # of numpy, which ``large_pool`` reads as they are
 GIVEN = {"embeddings", "losses", "labelled", "labels", "all_labels", "probabilities"}
 Options = Mapping[str, Any] | None  # of a method, by name
 RENAMED = {"seed": "generator", "excluded": "labelled", "objective": "method"}
@@ -91,13 +89,12 @@ def select(
         raise BadInput(f"select.{renamed[0]} is called {RENAMED[renamed[0]]} here.")
     X = numbers("X", X, 2)
     kept = positions("labelled", () if labelled is None else labelled, len(X))
-    budget = budget_from(K, len(X), len(kept))
+    budget = budget_from("K", K, len(X), len(kept))
     shared: dict[str, Any] = {"record": record, "generator": generator}
     if not isinstance(generator, torch.Generator):
         shared["generator"] = torch.Generator().manual_seed(seed_from("generator", generator))
     if one_of(engine, ["fast", "exact"], "engine") == "fast" and method in STREAMED:
-        weighed = method == "ods" and losses is not None
-        weights = not_negative("losses", losses, len(X), 1) if weighed else None
+        weights = losses if method == "ods" else None
         options |= {"objective": method, "labelled": kept}
         chosen = large_pool.select(X, budget, weights, **shared, **options)
     else:
@@ -133,84 +130,21 @@ def pool_of(
         given = np.asarray(labels, dtype=object)
         whole = given if given.shape == (size,) else np.full(size, None)
         classes = pd.factorize(whole, sort=True)[0].astype(np.int64)  # -1 where it is not known
-        for name, known in {"all_labels": classes, "labels": classes[kept]}.items():
-            if name in needs and (known < 0).any():
-                rows = "labelled row" if name == "labels" else "row"
+        asked = {"all_labels": ("row", classes), "labels": ("labelled row", classes[kept])}
+        for name in needs & asked.keys():
+            rows, known = asked[name]
+            if (known < 0).any():
                 raise BadInput(f"labels: method {method!r} needs the class of every {rows}.")
-            if name in needs:
-                fields[name] = torch.from_numpy(known)
+            fields[name] = torch.from_numpy(known)
     at = torch.from_numpy(kept)
     return Pool(size, excluded=at, labelled=at, **fields)
 
 
 def represented(X: Any, chosen: Int64[np.ndarray, " k"]) -> Subset:
-    """The chosen row that is nearest to each, where two are as near as int8 can tell either."""
+    """The chosen row that is nearest to each, and the cosine to it, in float32."""
     with alone() as threads:
-        rows = Rows(X, threads=threads)
-        product = fastest(X.shape[1], rows.device)
-        nearest, cosine = represent(rows, torch.from_numpy(chosen), product)
+        nearest, cosine = represent(Rows(X, threads=threads), torch.from_numpy(chosen), "float32")
     return Subset(chosen, nearest.numpy(), cosine.numpy())
-
-
-def numbers(name: str, values: Any, ndim: int) -> Any:
-    """The values as an array or tensor of floats, not copied where they are such; or BadInput."""
-    kind = type(values).__name__
-    try:
-        if isinstance(values, Tensor):
-            if values.is_complex():
-                raise TypeError
-            values = values.detach().cpu()
-            values = values if values.is_floating_point() else values.float()
-        else:
-            values = np.asarray(values)
-            if values.dtype.kind in "cmMSU":  # complex, times, text
-                raise TypeError
-            if values.dtype.name not in FLOATS or not values.dtype.isnative:
-                values = values.astype(np.float32)
-    except (TypeError, ValueError, RuntimeError):
-        values = np.empty(())
-    if values.ndim != ndim or 0 in values.shape:
-        wanted = "a matrix of numbers, one row a sample" if ndim == 2 else "a number for each row"
-        raise BadInput(f"{name}: need {wanted}; got {kind} of shape {tuple(values.shape)}.")
-    return values
-
-
-def not_negative(name: str, values: Any, size: int, ndim: int) -> Tensor:
-    """``numbers`` as float32, one or one row of them for each row of X; or BadInput."""
-    values = numbers(name, values, ndim)
-    if not isinstance(values, Tensor):
-        values = torch.from_numpy(values.astype(np.float32))
-    if len(values) != size or not bool(((values >= 0) & values.isfinite()).all()):
-        raise BadInput(f"{name}: need finite numbers, 0 or larger, for each of {size} rows.")
-    return values.float()
-
-
-def positions(name: str, values: Any, size: int) -> Int64[np.ndarray, " x"]:
-    """Numbers of rows, given so or as a mask, sorted; BadInput unless each is one, and once."""
-    values = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
-    if values.dtype == bool and values.shape == (size,):
-        return np.flatnonzero(values)
-    valid = values.ndim == 1 and (values.dtype.kind in "iuf" or not values.size)
-    index = np.unique(values) if valid else values
-    outside = valid and bool(((index < 0) | (index >= size) | (index % 1 != 0)).any())
-    if not valid or outside or len(index) < len(values):
-        raise BadInput(f"{name}: need numbers of rows, 0 to {size - 1}, each once, or a mask.")
-    return index.astype(np.int64)
-
-
-def budget_from(K: Any, size: int, kept: int) -> int:
-    """K as an int, of any type that holds one whole number; BadInput if it is out of range."""
-    try:
-        value = getattr(K, "item", lambda: K)()
-    except (ValueError, RuntimeError):  # several numbers
-        value = type(K).__name__
-    if not isinstance(value, int | float) or value % 1 != 0 or not 1 <= value <= size - kept:
-        if isinstance(value, float) and 0 < value < 1:
-            share = max(1, round(value * size))
-            raise BadInput(f"K is {value}; of {size} rows that share is {share}, give that.")
-        rows = f"{size - kept} rows that are not labelled" if kept else f"{size} rows of X"
-        raise BadInput(f"K is {value!r}; need a whole number, 1 or more, of the {rows}.")
-    return int(value)
 
 
 def seed_from(name: str, value: Any) -> int:

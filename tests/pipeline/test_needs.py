@@ -181,7 +181,7 @@ def test_runs_that_do_not_fit_the_pool(changes: dict[str, Any], sentence: str, d
     ("changes", "sentence"),
     [
         ({"methods.vecaf.cea": None}, "methods.vecaf should be there, with select: ods, cea"),
-        ({"tables": {}}, "tables.table1 is missing"),
+        ({"tables": {}}, "table1 is missing"),
         ({"figures.methods": ["vecaf"]}, "figures.methods has no activeft"),
         ({"tables.table1.methods": ["activeft", "vecaf"]}, "has full, but tables.table1.methods"),
     ],

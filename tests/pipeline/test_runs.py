@@ -192,7 +192,7 @@ def test_the_digest_leaves_out_tables_and_places(folder: Path, tmp_path: Path) -
     inputs.write_text(json.dumps({"images": "digits", "captions": "others"}))
     for job in (
         job_of(folder, methods__vecaf__repetitions=1, seeds=[7], figures__loss_window=2),
-        job_of(folder, tables={}),
+        job_of(folder, tables__table1__by_class=True),
         job_of(folder, dataset__root="/elsewhere", dataset__memory_gib=9.0),
         job_of(folder, compute__workers=2, compute__memory_gib=9.0),
         dataclasses.replace(job_of(folder), inputs=inputs),

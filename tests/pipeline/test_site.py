@@ -32,7 +32,7 @@ FRONT = """# VeCAF, reproduced: tiny
 > **less** than nothing \\<really\\>.
 
 Class \\<script\\>alert(1)\\</script\\>, [Tables](notebooks/40_tables.ipynb),
-[table1](tables/table1.csv).
+[table1](tables/table1.csv), [other](../other/README.md).
 
 ![Figure 4](figures/figure4.png)
 """
@@ -147,6 +147,15 @@ def test_a_table_leads_to_the_file_that_names_its_runs(site: Path) -> None:
     page = site / "notebooks" / "40_tables.html"
     (address,) = {link for link in Page(page).links if link.endswith("/table1.csv")}
     assert (page.parent / address).read_text() == "cell,mean\n"
+
+
+def test_the_overview_leads_the_navigation_and_a_profile_without_a_site_is_text(site: Path) -> None:
+    page = (site / "settings.html").read_text(encoding="utf-8")
+    assert re.search(r'href="index.html">Overview<', page)
+    front = (site / "index.html").read_text(encoding="utf-8")
+    assert ", other.</p>" in front
+    performance = (site / "performance.html").read_text(encoding="utf-8")
+    assert "seconds and coverage:</strong> ods " in performance
 
 
 @pytest.mark.parametrize("page", ["index.html", "notebooks/40_tables.html"])

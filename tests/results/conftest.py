@@ -114,6 +114,8 @@ class Small:
         for name in ("params.yaml", "dvc.yaml"):
             (root / name).write_text("")
         shutil.copytree(ROOT / "data" / "paper", root / "data" / "paper")
+        (root / "notebooks").mkdir()
+        shutil.copy(ROOT / "notebooks" / "figures.mplstyle", root / "notebooks")
         (root / "reports" / "small").mkdir(parents=True)
         (root / "reports" / "small" / "cost.json").write_text(json.dumps(COST))
 

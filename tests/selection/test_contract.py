@@ -16,7 +16,7 @@ from vecaf_lib.errors import BadInput
 from vecaf_lib.selection import Pool, load, names, option_schema
 from vecaf_lib.selection.pool import budget_of
 
-SEEDLESS = {"full", "topk_loss"}
+SEEDLESS = {"full", "topk_loss", "class_herding", "loss_herding", "maxherding", "uherding"}
 WHOLE_POOL_ONLY = {"full"}  # any other budget than N is refused
 COLD = [name for name in names() if getattr(load(name), "COLD_START", False)]
 ALL = pytest.mark.parametrize("name", names())

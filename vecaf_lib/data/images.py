@@ -146,11 +146,15 @@ class FileImages(LazyImages):
         """The file of each image."""
         return [self._paths[row] for row in self._positions(slice(None))]
 
+    def identity(self) -> list[Any]:
+        """What decides the pixels, JSON-able: size and times of each file, and how it is read."""
+        states = [(path, os.stat(path)) for path in self.paths]  # noqa: PTH116
+        files = [[path, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for path, s in states]
+        return [files, self._size, self._how, PIL.__version__]
+
     def copied(self, folder: Path) -> UInt8[Tensor, "n 3 h w"]:
         """The pixels from a copy in ``folder``, which is made if it is not there."""
-        states = [(path, Path(path).stat()) for path in self.paths]
-        files = [(path, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in states]
-        name = sha256_json([files, self._size, self._how, PIL.__version__])[:32]
+        name = sha256_json(self.identity())[:32]
         path, part = folder / f"{name}.npy", folder / f".{name}.{os.getpid()}.part"
         if not path.is_file():
             folder.mkdir(parents=True, exist_ok=True)

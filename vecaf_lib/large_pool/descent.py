@@ -47,7 +47,7 @@ SHOWN = 4096  # samples that the principal directions are of
 SMALL = 10**6  # N x K up to which k-means has no early steps
 FULL = 10**9  # N x K up to which each step of ods and activeft takes all samples
 DRAWN = 16  # samples a centroid in the first batch beyond
-STEPS = 60  # of ods and activeft, for the 300 of the exact descent
+STEPS = 75  # of ods and activeft, for the 300 of the exact descent
 DENSE = 2048  # centroids
 
 
@@ -65,8 +65,10 @@ class Plan(BaseModel):
     tau: float = Field(0.07, ge=0.02)  # temperature; sums are in float32, without a shift
     lambda_: float = Field(1.0, ge=0)  # weight of diversity in ods
     loss_power: float = Field(1.0, ge=0)  # gamma, the power of the losses in p_L
-    iterations: int | None = Field(None, ge=1)  # None is 60, of k-means 6, or 3 after early ones
+    iterations: int | None = Field(None, ge=1)  # None is 75, of k-means 5, or 3 after early ones
     tolerance: float | None = Field(None, ge=0)  # None is 0, of k-means 2e-3
+    ensemble: int = Field(1, ge=1)  # E members, started at different samples; VeCAF's is 5
+    shrinkage: float = Field(1.0, gt=0, le=1)  # rho of their correction, 1 gives their mean
     dimensions: int = Field(64, ge=1)  # principal directions of the early steps of k-means
     product: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
 
@@ -141,7 +143,7 @@ class Centroids:
         """Go down the objective."""
         plan, total, (k, d) = self.plan, self.rows.total, self.theta.shape
         large = total * k > (FULL if plan.push else SMALL)
-        steps = plan.iterations or (STEPS if plan.push else 3 if large else 6)
+        steps = plan.iterations or (STEPS if plan.push else 3 if large else 5)
         sizes = [total] * steps
         if large and plan.push:
             growth = max(1.0, total / (DRAWN * k)) ** (1 / steps)
@@ -165,13 +167,10 @@ class Centroids:
             self.assign(order[at : at + size].sort().values if size < total else None)
             self.step()
             at += size
-            bar.set_postfix(objective=f"{self.curve[-1]:.4f}")
-            gain = self.curve[step - back] - self.curve[step] if step >= back else torch.inf
-            if (
-                tolerance
-                and sizes[step - back] == total
-                and gain < tolerance * abs(self.curve[step])
-            ):
+            value = self.curve[step]
+            bar.set_postfix(objective=f"{value:.4f}")
+            comparable = tolerance and step >= back and sizes[step - back] == total
+            if comparable and self.curve[step - back] - value < tolerance * abs(value):
                 return
 
     def assign(self, index: Int64[Tensor, " m"] | None = None) -> None:
@@ -233,8 +232,7 @@ class Centroids:
             q = torch.linalg.qr(shown.T @ (shown @ q)).Q
         if len(drawn) < rows.total:
             among = drawn.sort().values
-            rows = Rows(rows.embeddings, rows.chunk, rows.device, among, rows.threads, rows.unit)
-            p = p[among]
+            rows, p = rows.only(among), p[among]
         low = shown.new_empty(rows.total, self.plan.dimensions)
         for part, x in rows.map(lambda part, x: (part, x @ q)):
             low[part] = x

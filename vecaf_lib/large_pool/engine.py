@@ -34,6 +34,7 @@ SLACK = 1e-6  # between two float32 sums of the same products
 CROWD = 2048  # samples of a list, at most, unless it is to have more
 PENDING = 100_000  # candidates that wait to be sorted into the lists, or as many as are in them
 HELD = 2**24  # numbers of a pool whose unit rows are kept; 64 MiB
+FLOATS = ("float16", "float32", "float64")  # of numpy, which are read as they are
 ENTRIES = 10**7  # of all lists together, at most
 
 Candidates = tuple[Tensor, Tensor, Tensor]  # score, centroid and sample of each
@@ -132,13 +133,60 @@ def represent(
     return torch.cat(numbers), torch.cat(similarity)
 
 
-def numbers(name: str, given: Any, total: int) -> Int64[Tensor, " x"]:
-    """Distinct row numbers, sorted; refused where the pool has none such."""
-    found = torch.as_tensor([] if given is None else given).long().unique()
-    if len(found) and not 0 <= int(found[0]) <= int(found[-1]) < total:
-        wrong = int(found[0] if found[0] < 0 else found[-1])
-        raise BadInput(f"{name}: there is no row {wrong}; the rows are 0 to {total - 1}.")
-    return found
+def numbers(name: str, values: Any, ndim: int) -> np.ndarray:
+    """The values as an array of floats, not copied where they are one; or BadInput."""
+    kind = type(values).__name__
+    try:
+        if isinstance(values, Tensor):
+            values = values.detach().cpu()
+            values = values.float() if values.dtype == torch.bfloat16 else values
+        values = np.asarray(values)
+        if values.dtype.kind in "cmMSU":  # complex, times, text
+            raise TypeError
+        if values.dtype.name not in FLOATS or not values.dtype.isnative:
+            values = values.astype(np.float32)
+    except (TypeError, ValueError, RuntimeError):
+        values = np.empty(())
+    if values.ndim != ndim or 0 in values.shape:
+        wanted = "a matrix of numbers, one row a sample" if ndim == 2 else "a number for each row"
+        raise BadInput(f"{name}: need {wanted}; got {kind} of shape {tuple(values.shape)}.")
+    return values
+
+
+def not_negative(name: str, values: Any, size: int, ndim: int) -> Tensor:
+    """``numbers`` as float32, one or one row of them for each row of X; or BadInput."""
+    values = torch.from_numpy(numbers(name, values, ndim).astype(np.float32))
+    if len(values) != size or not bool(((values >= 0) & values.isfinite()).all()):
+        raise BadInput(f"{name}: need finite numbers, 0 or larger, for each of {size} rows.")
+    return values
+
+
+def positions(name: str, values: Any, size: int) -> Int64[np.ndarray, " x"]:
+    """Numbers of rows, given so or as a mask, sorted; BadInput unless each is one, and once."""
+    values = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
+    if values.dtype == bool and values.shape == (size,):
+        return np.flatnonzero(values)
+    valid = values.ndim == 1 and (values.dtype.kind in "iuf" or not values.size)
+    index = np.unique(values) if valid else values
+    outside = valid and bool(((index < 0) | (index >= size) | (index % 1 != 0)).any())
+    if not valid or outside or len(index) < len(values):
+        raise BadInput(f"{name}: need numbers of rows, 0 to {size - 1}, each once, or a mask.")
+    return index.astype(np.int64)
+
+
+def budget_from(name: str, K: Any, size: int, kept: int) -> int:
+    """K as an int, of any type that holds one whole number; BadInput if it is out of range."""
+    try:
+        value = getattr(K, "item", lambda: K)()
+    except (ValueError, RuntimeError):  # several numbers
+        value = type(K).__name__
+    if not isinstance(value, int | float) or value % 1 != 0 or not 1 <= value <= size - kept:
+        if isinstance(value, float) and 0 < value < 1:
+            share = max(1, round(value * size))
+            raise BadInput(f"{name} is {value}; of {size} rows that share is {share}, give that.")
+        rows = f"{size - kept} rows that may be chosen"
+        raise BadInput(f"{name} is {value!r}; need a whole number, 1 or more, of the {rows}.")
+    return int(value)
 
 
 def select(
@@ -146,16 +194,13 @@ def select(
     budget: int,
     losses: Any = None,
     *,
-    excluded: Any = None,
-    labelled: Any = None,
-    ensemble: int = 1,
-    shrinkage: float = 1.0,
+    excluded: Any = (),
+    labelled: Any = (),
     seed: int = 0,
     generator: torch.Generator | None = None,
     device: torch.device | str = "cpu",
     progress: bool = False,
     record: dict[str, Any] | None = None,
-    representatives: bool = False,
     **options: Any,
 ) -> np.ndarray:
     """Choose ``budget`` samples, K, that stand for a pool.
@@ -166,15 +211,11 @@ def select(
         excluded: numbers of rows that may not be chosen; the centroids are fitted to them, too.
         labelled: numbers of rows that are not chosen either, and are centroids that stay where they
             are: what is near to them is covered, and the K free centroids start and go elsewhere.
-        ensemble: E members, started at different samples; VeCAF's is 5.
-        shrinkage: rho of the ensemble's correction, 1 gives the members' mean.
         seed: fixes the initial centroids and the batches, unless ``generator`` is given.
         device: where blocks are computed, such as ``cuda``; K centroids are matched on the CPU.
         record: receives ``curve``, member 1's objective at each step but early ones in few
             directions, ``objective``, the last of them, ``iterations``, their number,
             ``centroids`` (K x d) as corrected, the ``product`` and the number of ``threads``.
-        representatives: also record each row's ``representative``, the nearest of the chosen
-            rows, and its ``similarity``, their cosine (both N).
         options: any setting of ``descent.Plan``.
 
     Returns:
@@ -186,23 +227,14 @@ def select(
         rows = Rows(embeddings, device=device, threads=threads)
         if rows.total * rows.embeddings.shape[1] <= HELD:
             rows = Rows(rows[slice(0, rows.total)], device=device, threads=threads, unit=False)
-        fixed = numbers("labelled", labelled, rows.total)
-        kept = torch.cat([fixed, numbers("excluded", excluded, rows.total)])
-        free = np.delete(np.arange(rows.total), kept.numpy())
-        if not 1 <= budget <= len(free):
-            raise BadInput(
-                f"budget is {budget}; use 1 to {len(free)}, the rows that may be chosen."
-            )
-        if ensemble < 1 or not 0 < shrinkage <= 1:
-            raise BadInput("ensemble must be at least 1 and shrinkage in (0, 1].")
+        stay = positions("labelled", labelled, rows.total)
+        kept = np.union1d(stay, positions("excluded", excluded, rows.total))
+        free, fixed = np.delete(np.arange(rows.total), kept), torch.from_numpy(stay)
+        budget = budget_from("budget", budget, rows.total, len(kept))
         plan = Plan(**checked(Plan, options, "select"))
-        values = (
-            torch.ones(rows.total) if losses is None else torch.as_tensor(losses).detach().cpu()
-        )
-        if values.shape != (rows.total,) or not bool(((values >= 0) & values.isfinite()).all()):
-            raise BadInput(
-                f"losses: need a finite number, 0 or larger, for each of {rows.total} rows."
-            )
+        values = torch.ones(rows.total)
+        if losses is not None:
+            values = not_negative("losses", losses, rows.total, 1)
         p = loss_distribution(values.double(), plan.loss_power).to(rows.device, torch.float32)
         d = rows.embeddings.shape[1]
         product = fastest(d, rows.device) if plan.product == "auto" else plan.product
@@ -220,18 +252,14 @@ def select(
                 drawn = waits.argsort()
             return rows[torch.cat([drawn[:budget], fixed])]
 
-        members = [Centroids(rows, p, start(), budget, plan, product) for _ in range(ensemble)]
+        members = [Centroids(rows, p, start(), budget, plan, product) for _ in range(plan.ensemble)]
         for member in members:
             member.descend(g, progress)
-        theta = combine([member.theta[:budget].cpu() for member in members], shrinkage)
-        among = torch.from_numpy(free) if len(kept) else None
-        candidates = Rows(rows.embeddings, None, device, among, threads, rows.unit)
+        theta = combine([member.theta[:budget].cpu() for member in members], plan.shrinkage)
+        candidates = rows.only(torch.from_numpy(free)) if len(kept) else rows
         chosen = free[choose(candidates, theta.to(rows.device)).numpy()]
         if record is not None:
             curve = members[0].curve
             record |= {"curve": curve, "objective": curve[-1], "iterations": len(curve)}
             record |= {"centroids": theta.numpy(), "product": product, "threads": rows.threads}
-            if representatives:
-                nearest_chosen, cosine = represent(rows, torch.from_numpy(chosen), product)
-                record |= {"representative": nearest_chosen.numpy(), "similarity": cosine.numpy()}
     return chosen

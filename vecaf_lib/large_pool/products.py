@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import copy
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
@@ -62,16 +63,16 @@ def in_order(work: Callable[[Any], Any], items: Iterable[Any], threads: int) -> 
 class Rows:
     """N embeddings of d numbers, N x d floats in memory or in a file, read a chunk at a time.
 
-    Rows of unit length come on ``device``. ``among``: those that count, None for all; they are
-    numbered anew. ``unit``: False leaves the lengths as they are.
+    Rows of unit length come on ``device``. ``unit``: False leaves the lengths as they are.
     """
+
+    among: Int64[Tensor, " m"] | None = None  # those that count, None for all
 
     def __init__(
         self,
         embeddings: Any,
         chunk: int | None = None,
         device: torch.device | str = "cpu",
-        among: Int64[Tensor, " m"] | None = None,
         threads: int = 1,
         unit: bool = True,
     ) -> None:
@@ -87,8 +88,13 @@ class Rows:
         if gpu and not torch.cuda.is_available():
             raise BadInput(f"device is {str(device)!r}, but torch sees no GPU; use 'cpu'.")
         self.embeddings, self.chunk = embeddings, chunk or (16 * CHUNK if gpu else CHUNK)
-        self.among, self.total = among, shape[0] if among is None else len(among)
-        self.threads, self.unit = 1 if gpu else threads, unit
+        self.total, self.threads, self.unit = shape[0], 1 if gpu else threads, unit
+
+    def only(self, among: Int64[Tensor, " m"]) -> "Rows":
+        """Those of these numbers, numbered anew."""
+        rows = copy(self)
+        rows.among, rows.total = among, len(among)
+        return rows
 
     def __getitem__(self, part: Part) -> Float[Tensor, "c d"]:
         """The rows of a slice, or of numbers on the CPU, in float32."""
@@ -110,16 +116,17 @@ class Rows:
         return rows / lengths.unsqueeze(1)
 
     def map(
-        self, work: Callable[[Any, Float[Tensor, "c d"]], Any], index: Part | None = None
+        self,
+        work: Callable[[Any, Float[Tensor, "c d"]], Any],
+        index: Int64[Tensor, " m"] | None = None,
     ) -> Iterator[Any]:
         """``work`` of each chunk, given its numbers and its rows: those of ``index``, or all."""
-        index = slice(0, self.total) if index is None else index
         parts: Iterable[Part]
-        if isinstance(index, Tensor):
+        if index is not None:
             parts = index.split(self.chunk)
         else:
-            starts = range(index.start, index.stop, self.chunk)
-            parts = [slice(start, min(start + self.chunk, index.stop)) for start in starts]
+            starts = range(0, self.total, self.chunk)
+            parts = [slice(start, min(start + self.chunk, self.total)) for start in starts]
         return in_order(lambda part: work(part, self[part]), parts, self.threads)
 
 

@@ -5,7 +5,6 @@ Images are embedded by an EfficientNet-Lite0 that is installed with the project;
 
 import base64
 import io
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
-import PIL
 from PIL import Image
 
 from vecaf_lib import subset
@@ -25,7 +23,7 @@ from vecaf_lib.data.folder import SPLIT_NAMES, SUFFIXES, by_nfc
 from vecaf_lib.data.images import FileImages, decode, in_threads
 from vecaf_lib.data.place import files_below, nfc, visible
 from vecaf_lib.errors import BadInput, reason
-from vecaf_lib.files import atomic_write, sha256_json
+from vecaf_lib.files import atomic_write
 from vecaf_lib.models.extract import extract
 from vecaf_lib.models.vision import load_pvm
 from vecaf_lib.options import one_of
@@ -38,15 +36,12 @@ IMAGE_SIZE = 128  # px, of what it embeds
 BATCH = 32
 SHOWN = 1000  # images on the contact sheet, at most
 THUMBNAIL = 160  # px
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # of the contact sheet
 STYLE = """
-:root { color-scheme: light dark; font: 15px/1.4 system-ui, sans-serif }
-body { margin: 1rem auto; padding: 0 1rem; max-width: 90rem }
+:root { color-scheme: light dark; font: 15px system-ui, sans-serif }
 main { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)) }
 figure { margin: 0 }
-img { width: 100%; height: auto; display: block; border-radius: 4px }
-h1, p, figcaption { overflow-wrap: anywhere }
-figcaption { font-size: .85rem }
+img { width: 100%; height: auto }
+h1, figcaption { overflow-wrap: anywhere }
 """
 
 
@@ -97,22 +92,19 @@ def select(
     own = images_of(source) if source.is_dir() else rows_of(source)
     if needs & {"labels", "all_labels"} and not own.classes:
         raise BadInput(f"--method {method} looks at classes; {source} has no folder for each.")
-    kept = [] if labelled is None else positions(labelled_in(labelled), own, labelled)
-    free = len(own.names) - len(kept)
+    kept = [] if labelled is None else given(labelled, own).index.to_list()
     if (budget is None) == (share is None):
         raise BadInput("Give --budget, how many to choose, or --share, such as 2%; one of them.")
-    count = budget_of(percentage(share), len(own.names)) if share else budget or 0
-    if not 1 <= count <= free:
-        raise BadInput(f"--budget: {count:,} cannot be chosen; {source} has {free:,} to choose of.")
+    count = budget_of(percentage(share), len(own.names)) if share else budget
+    count = subset.budget_from(count, len(own.names), len(kept))
     weights = None if losses is None else losses_in(losses, own)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"--output: {output} cannot be made ({error.strerror}).") from error
-    known = f" and {len(kept):,} labelled" if kept else ""
-    print(f"{source}: {free:,} to choose of{known}.", flush=True)
     rows = subset.numbers(str(source), embedded(own, output) if own.paths else own.rows, 2)
-    print(f"Choosing {count:,} by {method} ...", flush=True)
+    words = f"{count:,} of {len(own.names) - len(kept):,} in {source}, by {method}"
+    print(f"Choosing {words} ...", flush=True)
     chosen: Any = subset.select(
         rows,
         count,
@@ -128,7 +120,6 @@ def select(
     print(f"The choice: {output / 'selected.csv'}")
     if own.paths:
         files = [own.paths[at] for at in chosen]
-        words = f"{count:,} of {free:,} images of {source}, chosen by {method}"
         page = contact_sheet(words, table.head(count), files)
         atomic_write(output / "contact_sheet.html", page.encode(errors="replace"))
         print(f"To look at: {output / 'contact_sheet.html'}")
@@ -161,7 +152,7 @@ def rows_of(path: Path) -> Source:
             if path.suffix == ".npz":
                 (rows,) = rows.values()
     rows = subset.numbers(str(path), rows, 2)
-    return Source([str(name) for name in (range(len(rows)) if names is None else names)], [], rows)
+    return Source([*map(str, range(len(rows)) if names is None else names)], [], rows)
 
 
 def percentage(share: str) -> float:
@@ -182,67 +173,47 @@ def read_as(path: Path, wanted: str) -> Iterator[None]:
         raise BadInput(f"{path} is not {wanted} ({reason(error)}).") from error
 
 
-def table_in(path: Path, *columns: str) -> pd.DataFrame:
-    """Columns of a CSV file, as text, names in Unicode's form NFC; BadInput if it lacks one."""
-    with read_as(path, f"a CSV with {' and '.join(columns)} in its header"):
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        return table[[*columns]].assign(file=table["file"].map(nfc))
+def given(path: Path, own: Source, *columns: str) -> pd.DataFrame:
+    """What a file says, as text, with the position of each name as index, each once.
 
-
-def labelled_in(path: Path) -> list[str]:
-    """The names in a file: one a line, or the column file of a CSV; BadInput if it has none."""
-    if path.suffix == ".csv":
-        return table_in(path, "file")["file"].to_list()
-    with read_as(path, "a list of names, one a line"):
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    return [nfc(line.strip()) for line in lines if line.strip()]
-
-
-def positions(names: Iterable[str], own: Source, path: Path) -> list[int]:
-    """Where the names that the file ``path`` gives are; BadInput with three that are nowhere."""
-    at = {name: position for position, name in enumerate(own.names)}
-    wanted = dict.fromkeys(names)
-    if absent := [name for name in wanted if name not in at]:
-        like = f"names here are such as {own.names[0]}"
-        raise BadInput(f"{path} names what is not there: {some(absent)}; {like}.")
-    return [at[name] for name in wanted]
+    It is a CSV with columns file and ``columns`` or, without these, also a list, a name a line.
+    Names count in Unicode's form NFC. BadInput: it is no such file, or has names that are nowhere.
+    """
+    with read_as(path, f"a CSV with {' and '.join(('file', *columns))} in its header, nor a list"):
+        if path.suffix == ".csv" or columns:
+            table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        else:
+            lines = map(str.strip, path.read_text(encoding="utf-8-sig").splitlines())
+            table = pd.DataFrame({"file": [*filter(None, lines)]})
+        table = table[["file", *columns]]
+    at = table["file"].map(nfc).map({name: place for place, name in enumerate(own.names)})
+    if len(absent := table["file"][at.isna()]):
+        few = f"{', '.join(absent[:3])} ({len(absent):,} in all)"
+        raise BadInput(f"{path} names what is not there: {few}; names here: {own.names[0]}, ...")
+    return table.set_index(at.astype(int)).loc[lambda t: ~t.index.duplicated()]
 
 
 def losses_in(path: Path, own: Source) -> Any:
     """A number for each name; BadInput unless it has one for each."""
     if path.suffix == ".csv":
-        table = table_in(path, "file", "loss").drop_duplicates("file").set_index("file")["loss"]
-        positions(table.index, own, path)
-        if absent := [name for name in own.names if name not in table.index]:
-            raise BadInput(f"{path} has no loss of {some(absent)}.")
-        values = pd.to_numeric(table[own.names], errors="coerce").to_numpy()
+        table = given(path, own, "loss").reindex(range(len(own.names)))
+        values = pd.to_numeric(table["loss"], errors="coerce").to_numpy()
     else:
         with read_as(path, "a .csv with file and loss, nor a .npy with a loss for each"):
             values = np.load(path, allow_pickle=False)
     return subset.not_negative(str(path), values, len(own.names), 1)
 
 
-def some(names: Sequence[str]) -> str:
-    """The first three of some names, and how many there are."""
-    return ", ".join(names[:3]) + (f", ... ({len(names):,} in all)" if len(names) > 3 else "")
-
-
 def embedded(own: Source, folder: Path) -> Any:
-    """The embeddings [N, 1280] of the images, in a file that is made if it is not there."""
-    states = [os.stat(path) for path in own.paths]  # noqa: PTH116
-    files = [(s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in states]
-    what = [own.names, files, VISION, IMAGE_SIZE, PIL.__version__]
-    path = folder / f"embeddings-{sha256_json(what)[:16]}.npy"
-    if path.is_file():
-        print(f"Their embeddings: {path}, made before.", flush=True)
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    model, size = "an EfficientNet-Lite0", f"{IMAGE_SIZE} px"
-    print(f"Embedding {len(own.paths):,} images by {model} at {size}, once ...", flush=True)
+    """The embeddings [N, 1280] of the images, in a file that is made unless it is there."""
+    print(f"Embedding {len(own.paths):,} images by an EfficientNet-Lite0, once ...", flush=True)
+    images = FileImages(own.paths, IMAGE_SIZE)
+    what = {"names": own.names, "files": images.identity(), "model": VISION}
     precision = {"precision": "float32", "evaluation_precision": None}
     pvm = load_pvm(VISION, 1, {"image_size": IMAGE_SIZE}, precision, seed=0)
-    with bar(len(own.paths), "images") as shown:
-        images = FileImages(own.paths, IMAGE_SIZE)
-        return extract(pvm, images, path, batch_size=BATCH, identity={}, bar=shown.update)
+    path = folder / "embeddings.npy"
+    with bar(len(images), "images") as shown:
+        return extract(pvm, images, path, batch_size=BATCH, identity=what, bar=shown.update)
 
 
 def described(names: Sequence[str], rows: Any, chosen: Any, kept: Sequence[int]) -> pd.DataFrame:
@@ -264,12 +235,9 @@ def described(names: Sequence[str], rows: Any, chosen: Any, kept: Sequence[int])
 
 
 def contact_sheet(words: str, table: pd.DataFrame, paths: Sequence[str]) -> str:
-    """A page of the chosen images, which needs no other file; names are text, whatever is in them.
+    """A page of the chosen images that needs no other file; names are text, whatever is in them.
 
-    Args:
-        words: heading.
-        table: the chosen, as of ``described``.
-        paths: their files, in the same order.
+    ``words``: its heading; ``table``: the chosen, as of ``described``; ``paths``: their files.
     """
 
     def picture(path: str) -> str:
@@ -278,31 +246,19 @@ def contact_sheet(words: str, table: pd.DataFrame, paths: Sequence[str]) -> str:
         Image.fromarray(pixels.numpy()).save(data, "JPEG", quality=85)
         return base64.b64encode(data.getvalue()).decode()
 
-    lines = zip(table["file"], table["cluster_size"], strict=True)
-    figures = "".join(
-        f'<figure><img src="data:image/jpeg;base64,{data}" alt="" width="{THUMBNAIL}" '
-        f'height="{THUMBNAIL}"><figcaption><b>{order}</b> {escape(name)}<br>stands for {size:,}'
-        "</figcaption></figure>\n"
-        for order, (data, (name, size)) in enumerate(
-            zip(in_threads(picture, paths[:SHOWN]), lines, strict=False), start=1
-        )
-    )
     more = f" The first {SHOWN:,} are shown." if len(paths) > SHOWN else ""
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<title>{escape(words)}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<h1>{escape(words)}</h1>
-<p>In the order of choice; each stands for the images that are nearer to it than to any other that
-is chosen or labelled.{more}</p>
-<main>
-{figures}</main>
-</body>
-</html>
-"""
+    parts = [
+        '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width">',
+        f"<title>{escape(words)}</title><style>{STYLE}</style></head>",
+        f"<body><h1>{escape(words)}</h1>",
+        "<p>In the order of choice; each stands for the images that are nearer to it than to any",
+        f"other that is chosen or labelled.{more}</p><main>",
+    ]
+    rows = zip(in_threads(picture, paths[:SHOWN]), table.itertuples(), strict=False)
+    parts += [
+        f'<figure><img src="data:image/jpeg;base64,{data}" alt=""><figcaption><b>{row.order}</b> '
+        f"{escape(row.file)}<br>stands for {row.cluster_size:,}</figcaption></figure>"
+        for data, row in rows
+    ]
+    return "\n".join([*parts, "</main></body></html>\n"])

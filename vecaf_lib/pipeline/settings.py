@@ -41,8 +41,13 @@ Ratio = Annotated[float, Field(gt=0, le=100), After(_short)]  # percent
 NotEmpty = Annotated[str, Some]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 ImageSize = Annotated[int, Field(ge=32, le=1024)]  # px
-NUMBER = r"[-+]?((0|[1-9]\d*)(\.\d*)?|\.\d+)"  # in YAML 1.1 and 1.2 alike
-PLAIN = re.compile(rf"(?i:true|false|{NUMBER}(e[-+]?\d+)?|[-+]?\.(inf|nan))")
+PLAIN = {  # what is no text without quotes: YAML 1.2, less 010; not yes, 1:30 and 1_0 of YAML 1.1
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?(0|[1-9]\d*)",
+    "float": r"[-+]?(((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][-+]?\d+)?|\.(inf|nan|NaN))",
+    "merge": r"<<",
+}
 Class = Annotated[str, After(nfc)]
 PaperTable = Literal["table1", "table2", "table3", "table5", "table6", "table7"]
 
@@ -364,7 +369,9 @@ def change(content: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Reader(yaml.SafeLoader):
-    """YAML in which no key is there twice, and nothing means other than what it looks like."""
+    """YAML in which no key is there twice, and what looks like text is text."""
+
+    yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012 (filled below)
 
     def compose_mapping_node(self, anchor: Any) -> Any:
         node, lines = super().compose_mapping_node(anchor), dict[Any, int]()
@@ -375,28 +382,13 @@ class _Reader(yaml.SafeLoader):
             lines[key] = line
         return node
 
-    def construct_plain(self, node: Any) -> Any:
-        value = yaml.SafeLoader.yaml_constructors[node.tag](self, node)
-        if not PLAIN.fullmatch(node.value):
-            raise BadInput(
-                f"{self.name}: line {node.start_mark.line + 1} has {node.value}, which YAML reads "
-                f"as {str(value).lower()}; write that, or '{node.value}' in quotes if it is text."
-            )
-        return value
 
-
-for kind in ("bool", "int", "float", "timestamp"):
-    _Reader.add_constructor(f"tag:yaml.org,2002:{kind}", _Reader.construct_plain)
-_Reader.add_implicit_resolver(  # as in YAML 1.2; 1.1 takes 1e-3 and -.5 for text
-    "tag:yaml.org,2002:float", re.compile(rf"{NUMBER}([eE][-+]?\d+)?$"), [*"-+.0123456789"]
-)
+for kind, form in PLAIN.items():
+    _Reader.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", re.compile(rf"({form})$"), [None])
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file's sections; BadInput if it is missing, no YAML, or empty.
-
-    So are a key that is there twice, and the traps of YAML 1.1: ``yes``, ``010``, ``1:30``.
-    """
+    """A YAML file's sections; BadInput if it is missing, no YAML, empty, or has a key twice."""
     try:
         with path.open(encoding="utf-8") as file:
             content = yaml.load(file, _Reader)

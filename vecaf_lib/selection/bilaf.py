@@ -17,8 +17,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
-from torch import Tensor
-from torch.nn.functional import normalize
+from torch import Generator, Tensor
 
 from vecaf_lib.selection import activeft, descent
 from vecaf_lib.selection.ods_by_class import class_budgets
@@ -52,11 +51,9 @@ def dense_part(
     order = from_core.argsort(stable=True)
     part, outside = order[:step], order[step:].sort().values
     while len(part) < size:
-        mean = []
+        mean, near = [], min(NEIGHBOURS, len(part))
         for rows in x[outside].split(descent.CHUNK):
-            gaps, places = distances(rows, x[part]).topk(
-                min(NEIGHBOURS, len(part)), dim=1, largest=False
-            )
+            gaps, places = distances(rows, x[part]).topk(near, dim=1, largest=False)
             if as_released:
                 gaps = distances(rows, x[: len(part)]).gather(1, places)
             mean.append(gaps.mean(1))
@@ -113,7 +110,7 @@ def select(
     pool: Pool,
     budget: int,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     record: Record = None,
     core_share: Share = 0.25,
     as_released: bool = False,
@@ -130,11 +127,10 @@ def select(
     pool.check_budget(budget)
     few = min(budget, max(2, round(core_share * budget)))
     core = activeft.select(pool, few, generator=generator, record=record, **options)
-    e = normalize(pool.need("embeddings"), dim=1)
+    e = pool.unit()
     _, c = descent.nearest(e, e[core])
     c[core] = torch.arange(few)  # of equal samples, too, each core has its own cluster
-    free, kept = torch.zeros((2, pool.size), dtype=torch.bool)
-    free[pool.candidates()], kept[pool.covered()] = True, True
+    free = pool.free()
     inside = [(c == k).nonzero().squeeze(1) for k in range(few)]
     place = [int((rows == i).nonzero()) for rows, i in zip(inside, core, strict=True)]
     parts = [dense_part(e[rows], i, as_released) for rows, i in zip(inside, place, strict=True)]
@@ -142,7 +138,7 @@ def select(
     counts = class_budgets(sizes, budget, torch.bincount(c[free], minlength=few))
     chosen = [core]
     for k, rows in enumerate(inside):
-        before = [place[k], *kept[rows].nonzero().squeeze(1).tolist()]
+        before = [place[k], *(~free[rows]).nonzero().squeeze(1).tolist()]
         more = int(counts[k]) - 1
         picked = boundary(e[rows], e[core], k, parts[k], free[rows], before, more)
         chosen.append(rows[torch.tensor(picked, dtype=torch.int64)])

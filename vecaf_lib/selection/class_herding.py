@@ -7,6 +7,8 @@ the class alone, where the kept samples cover from the start; a ``power``. No lo
 model is looked at, but all labels are.
 """
 
+from functools import partial
+
 from torch import Generator, Tensor
 
 from vecaf_lib.options import NotNegative, Positive
@@ -32,6 +34,5 @@ def select(
         sigma: width of MaxHerding's kernel.
         power: 1 divides the budget by the classes' sizes, 0 equally.
     """
-    pool.need("embeddings")
-    options = {"generator": generator, "sigma": sigma}
-    return by_class(pool, budget, power, lambda part, k: maxherding.select(part, k, **options))
+    choose = partial(maxherding.select, generator=generator, sigma=sigma)
+    return by_class(pool, budget, power, choose)

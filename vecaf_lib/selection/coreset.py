@@ -7,8 +7,7 @@ sets, or with a sample drawn at random. The largest distance left is at most twi
 """
 
 import torch
-from torch import Tensor
-from torch.nn.functional import normalize
+from torch import Generator, Tensor
 
 from vecaf_lib.selection import descent
 from vecaf_lib.selection.pool import Pool, Record
@@ -16,21 +15,18 @@ from vecaf_lib.selection.pool import Pool, Record
 NEEDS = frozenset({"embeddings"})
 
 
-def select(pool: Pool, budget: int, *, generator: torch.Generator, record: Record = None) -> Tensor:
+def select(pool: Pool, budget: int, *, generator: Generator, record: Record = None) -> Tensor:
     """Choose the farthest sample, again and again: the first k are the choice of budget k."""
     pool.check_budget(budget)
-    e, kept = normalize(pool.need("embeddings"), dim=1), pool.covered()
-    free = torch.full((pool.size,), torch.inf)  # added to what may not be chosen
-    free[pool.candidates()] = 0.0
+    e, kept, taken = pool.unit(), pool.covered(), ~pool.free()
     if len(kept):
         nearest = descent.nearest(e, e[kept])[0]  # (n,), the largest cosine
     else:
-        nearest = torch.ones_like(e[:, 0])
-        nearest[torch.randint(pool.size, (), generator=generator)] = -1.0  # the start
+        nearest = torch.full_like(e[:, 0], -2.0)  # below any cosine
+        nearest[torch.randint(pool.size, (), generator=generator)] = -3.0  # the start
     chosen: list[int] = []
     for _ in range(budget):
-        chosen.append(int((nearest + free).argmin()))
-        free[chosen[-1]] = torch.inf
-        cosine = e @ e[chosen[-1]]  # (n,)
-        nearest = cosine if len(chosen) == 1 and not len(kept) else torch.maximum(nearest, cosine)
+        chosen.append(int(nearest.masked_fill(taken, torch.inf).argmin()))
+        taken[chosen[-1]] = True
+        nearest = torch.maximum(nearest, e @ e[chosen[-1]])
     return torch.tensor(chosen)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn.functional import normalize
 
 from vecaf_lib.options import Count, NotNegative
@@ -25,7 +25,7 @@ Start = Literal["random", "k-means++"]
 
 
 def spread(
-    e: Float[Tensor, "n d"], k: int, kept: Float[Tensor, "x d"], *, generator: torch.Generator
+    e: Float[Tensor, "n d"], k: int, kept: Float[Tensor, "x d"], *, generator: Generator
 ) -> Int64[Tensor, " k"]:
     """Rows drawn one by one by squared distance to those before (Arthur and Vassilvitskii, 2007).
 
@@ -47,7 +47,7 @@ def centres(
     e: Float[Tensor, "n d"],
     k: int,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     kept: Float[Tensor, "x d"] | None = None,
     record: Record = None,
     start: Start = "random",
@@ -90,7 +90,7 @@ def select(
     pool: Pool,
     budget: int,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     record: Record = None,
     engine: descent.Engine = "exact",
     **options: Any,
@@ -107,7 +107,7 @@ def select(
     if engine == "fast":
         options = {name: value for name, value in options.items() if name != "start"}
         return descent.select_fast(pool, budget, None, objective="kmeans", **options)
-    e = normalize(pool.need("embeddings"), dim=1)
+    e = pool.unit()
     theta = centres(e, budget, kept=e[pool.covered()], **options)
     if record is not None:
         record["empty_centroids"] = descent.empty(e, theta)

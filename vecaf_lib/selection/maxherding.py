@@ -15,7 +15,6 @@ pairs have k_ij > m_j, they are kept in lists. Two samples that cover each other
 import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor
-from torch.nn.functional import normalize
 
 from vecaf_lib.options import Positive
 from vecaf_lib.selection.pool import Pool, Record
@@ -31,12 +30,7 @@ Pairs = tuple[Tensor, Tensor, Tensor]
 
 
 def select(
-    pool: Pool,
-    budget: int,
-    *,
-    generator: Generator,
-    record: Record = None,
-    sigma: Positive = 1.0,
+    pool: Pool, budget: int, *, generator: Generator, record: Record = None, sigma: Positive = 1.0
 ) -> Tensor:
     """Choose ``budget`` samples, in the order of choice; of equals the lower index.
 
@@ -48,11 +42,11 @@ def select(
 
 
 def herd(
-    pool: Pool, budget: int, u: Float[Tensor, " n"], *, sigma: float, record: Record = None
+    pool: Pool, budget: int, u: Float[Tensor, " n"], *, sigma: float = 1.0, record: Record = None
 ) -> Int64[Tensor, " k"]:
     """The greedy choice under weights ``u``, not negative, from the pool's candidates."""
     pool.check_budget(budget)
-    cover = Cover(normalize(pool.need("embeddings"), dim=1), u, sigma)
+    cover = Cover(pool.unit(), u, sigma)
     cover.add(pool.covered())
     cover.start(pool.candidates())
     chosen = [cover.take() for _ in range(budget)]

@@ -10,9 +10,10 @@ from types import ModuleType
 from typing import Annotated, Any, Literal
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from pydantic import BaseModel, Field
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
+from torch.nn.functional import normalize
 
 from vecaf_lib.errors import BadInput, did_you_mean
 from vecaf_lib.options import schema_of
@@ -58,14 +59,28 @@ class Pool:
             raise BadInput(f"pool.{name} is absent, and this method of selection needs it.")
         return values
 
-    def candidates(self) -> Int64[Tensor, " m"]:
-        """Indices of the samples that may be chosen, sorted."""
-        samples = torch.arange(self.size)
-        return samples if self.excluded is None else samples[~torch.isin(samples, self.excluded)]
+    def unit(self) -> Float[Tensor, "n d"]:
+        """The embeddings, each of length 1."""
+        return normalize(self.need("embeddings"), dim=1)
 
     def covered(self) -> Int64[Tensor, " x"]:
         """Indices of the samples that a chosen set need not cover again: the kept sets."""
         return torch.empty(0, dtype=torch.int64) if self.excluded is None else self.excluded
+
+    def free(self) -> Bool[Tensor, " n"]:
+        """Whether each sample may be chosen."""
+        return torch.ones(self.size, dtype=torch.bool).index_fill_(0, self.covered(), False)
+
+    def part(self, samples: Int64[Tensor, " m"]) -> "Pool":
+        """The embeddings and losses of these samples alone; what is kept is kept there, too."""
+        values = {name: getattr(self, name) for name in ("embeddings", "losses")}
+        own = {name: value[samples] for name, value in values.items() if value is not None}
+        kept = (~self.free()[samples]).nonzero().squeeze(1)
+        return Pool(len(samples), excluded=kept, **own)
+
+    def candidates(self) -> Int64[Tensor, " m"]:
+        """Indices of the samples that may be chosen, sorted."""
+        return self.free().nonzero().squeeze(1)
 
     def check_budget(self, budget: int) -> None:
         """Refuse a budget K of none, or of more than there are candidates."""
@@ -79,7 +94,7 @@ class Pool:
         candidates = self.candidates()
         return candidates[~torch.isin(candidates, self.need("labelled"))]
 
-    def among_unlabelled(self, budget: int, generator: torch.Generator) -> Int64[Tensor, " m"]:
+    def among_unlabelled(self, budget: int, generator: Generator) -> Int64[Tensor, " m"]:
         """All unlabelled candidates and, where they are fewer than K, random other ones; sorted."""
         unlabelled, candidates = self.unlabelled(), self.candidates()
         others = candidates[~torch.isin(candidates, unlabelled)]

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from vecaf_lib.selection import random
-from vecaf_lib.selection.ods_by_class import class_budgets
+from vecaf_lib.selection.ods_by_class import classes
 from vecaf_lib.selection.pool import Pool, Record
 
 NEEDS = frozenset({"all_labels"})
@@ -31,17 +31,9 @@ def by_class(
     the quotas of its own length.
     """
     pool.check_budget(budget)
-    labels, candidates = pool.need("all_labels"), pool.candidates()
-    weight = torch.bincount(labels).double() ** power  # (c,)
-    counts = class_budgets(
-        weight, budget, torch.bincount(labels[candidates], minlength=len(weight))
-    )
-    free = torch.isin(torch.arange(pool.size), candidates)
+    weight = torch.bincount(pool.need("all_labels")).double() ** power  # (c,)
     chosen, turns = [], []
-    for c in counts.nonzero().squeeze(1).tolist():
-        inside, k = (labels == c).nonzero().squeeze(1), int(counts[c])
-        e = None if pool.embeddings is None else pool.embeddings[inside]
-        part = Pool(len(inside), embeddings=e, excluded=(~free[inside]).nonzero().squeeze(1))
+    for c, inside, part, k in classes(pool, budget, weight):
         chosen.append(inside[choose(part, k)])
         turns.append(weight[c] / (2 * torch.arange(k) + 1))
         turns[-1][0] = torch.inf

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import torch
 from jaxtyping import Float, UInt8
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 from torch.nn.functional import interpolate, mse_loss
 
@@ -39,7 +39,7 @@ def select(
     pool: Pool,
     budget: int,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     record: Record = None,
     subset: Share = 0.2,
     steps: Count = 200,
@@ -133,7 +133,7 @@ def train(
     batches: Iterator[Float[Tensor, "b 3 s s"]],
     ranks: Float[Tensor, "steps b"],
     *,
-    generator: torch.Generator,
+    generator: Generator,
     learning_rate: float,
     adversary: float,
     beta: float,

@@ -10,8 +10,7 @@ gives its most typical sample that is left, round after round. No label is used.
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
-from torch.nn.functional import normalize
+from torch import Generator, Tensor
 
 from vecaf_lib.selection import descent
 from vecaf_lib.selection.kmeans import centres
@@ -25,7 +24,7 @@ NEIGHBOURS = 20  # at most
 SMALL = 5  # of which a cluster serves only when all larger ones are used up
 
 
-def cluster(e: Float[Tensor, "n d"], k: int, *, generator: torch.Generator) -> Int64[Tensor, " n"]:
+def cluster(e: Float[Tensor, "n d"], k: int, *, generator: Generator) -> Int64[Tensor, " n"]:
     """The cluster, 0 to k - 1, of each unit row."""
     if k <= MINIBATCH:
         return descent.nearest(e, centres(e, k, generator=generator))[1]
@@ -43,20 +42,18 @@ def by_typicality(e: Float[Tensor, "m d"]) -> Int64[Tensor, " m"]:
     mean = []
     for start in range(0, len(e), descent.CHUNK):
         cosine = e[start : start + descent.CHUNK] @ e.T  # (chunk, m)
-        cosine[torch.arange(len(cosine)), start + torch.arange(len(cosine))] = -torch.inf  # itself
+        cosine.diagonal(start).fill_(-torch.inf)  # itself
         mean.append((2 - 2 * cosine.topk(k, dim=1).values).clamp_min(0).sqrt().mean(1))
     return torch.cat(mean).argsort(stable=True)
 
 
-def select(pool: Pool, budget: int, *, generator: torch.Generator, record: Record = None) -> Tensor:
+def select(pool: Pool, budget: int, *, generator: Generator, record: Record = None) -> Tensor:
     """Choose the most typical samples, round by round; another budget has other clusters."""
     pool.check_budget(budget)
-    e, kept = normalize(pool.need("embeddings"), dim=1), pool.covered()
+    e, kept, free = pool.unit(), pool.covered(), pool.free()
     k = min(len(kept) + budget, CLUSTERS)
     c = cluster(e, k, generator=generator)
     size, labelled = torch.bincount(c, minlength=k), torch.bincount(c[kept], minlength=k)
-    free = torch.zeros(pool.size, dtype=torch.bool)
-    free[pool.candidates()] = True
     turns = []  # sorted, the order of choice
     for i in size.nonzero().squeeze(1).tolist():
         inside = (c == i).nonzero().squeeze(1)

@@ -6,14 +6,15 @@ MaxHerding's. Of labels it knows what the classifier learned from the chosen. Th
 of the kernel's width and of the softmax's temperature is left out: both are fixed.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
 from vecaf_lib.objective import loss_distribution
-from vecaf_lib.options import Positive
-from vecaf_lib.selection.maxherding import herd
-from vecaf_lib.selection.pool import Pool, Record
+from vecaf_lib.selection import maxherding
+from vecaf_lib.selection.pool import Pool, Record, builds_on
 
 NEEDS = frozenset({"embeddings", "probabilities"})
 
@@ -26,14 +27,10 @@ def uncertainty(pool: Pool) -> Float[Tensor, " n"]:
     return (1 - (first - second)).clamp_min(0)
 
 
+@builds_on(maxherding.select)
 def select(
-    pool: Pool,
-    budget: int,
-    *,
-    generator: Generator,
-    record: Record = None,
-    sigma: Positive = 1.0,
+    pool: Pool, budget: int, *, generator: Generator, record: Record = None, **options: Any
 ) -> Tensor:
     """Choose ``budget`` samples, in the order of choice; ``record`` and ``sigma``: MaxHerding's."""
     u = loss_distribution(uncertainty(pool), 1.0)  # where nothing is in doubt, all count the same
-    return herd(pool, budget, u, sigma=sigma, record=record)
+    return maxherding.herd(pool, budget, u, record=record, **options)
