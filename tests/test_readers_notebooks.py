@@ -238,9 +238,8 @@ def front_page(project) -> str:
             table_line("vecaf", "multi", 5.0, 58.0, -2.0, -3.0, -1.0),
         ]
     )
-    table["printed"] = [
-        compare.number(*line) for line in table[["mean", "standard_error", "n"]].to_numpy()
-    ]
+    columns = (table[name] for name in ("mean", "standard_error", "n"))
+    table["printed"] = [compare.number(*line) for line in zip(*columns, strict=True)]
     for rival in ("random", "full", "vecaf"):
         table[[f"{part}_{rival}" for part in ("difference", "low", "high")]] = float("nan")
     table.to_csv(report / "tables" / "table1.csv", index=False)

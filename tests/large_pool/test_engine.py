@@ -177,10 +177,12 @@ def test_representatives_are_the_nearest_of_the_chosen() -> None:
 def test_the_product_is_measured_and_told() -> None:
     e, losses = clustered(600, d=64)
     record: dict[str, Any] = {}
-    chosen = select(e, 20, losses, record=record)
+    chosen = select(e, 20, losses, objective="kmeans", record=record)
     assert record["threads"] == torch.get_num_threads()
-    named = select(e, 20, losses, product=record["product"])
+    named = select(e, 20, losses, objective="kmeans", product=record["product"])
     np.testing.assert_array_equal(named, chosen)
+    select(e, 20, losses, record=record)
+    assert record["product"] == "float32"
 
 
 @pytest.mark.parametrize("objective", ["kmeans", "ods"])

@@ -70,6 +70,7 @@ class Plan(BaseModel):
     ensemble: int = Field(1, ge=1)  # E members, started at different samples; VeCAF's is 5
     shrinkage: float = Field(1.0, gt=0, le=1)  # rho of their correction, 1 gives their mean
     dimensions: int = Field(64, ge=1)  # principal directions of the early steps of k-means
+    # auto: by a probe, but float32 for ods and activeft up to FULL, whose path int8 changes
     product: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
 
     @property

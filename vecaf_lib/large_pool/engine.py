@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vecaf_lib.ensemble import combine
 from vecaf_lib.errors import BadInput
-from vecaf_lib.large_pool.descent import Centroids, Plan
+from vecaf_lib.large_pool.descent import FULL, Centroids, Plan
 from vecaf_lib.large_pool.products import (
     BLOCK,
     Part,
@@ -236,8 +236,9 @@ def select(
         if losses is not None:
             values = not_negative("losses", losses, rows.total, 1)
         p = loss_distribution(values.double(), plan.loss_power).to(rows.device, torch.float32)
-        d = rows.embeddings.shape[1]
-        product = fastest(d, rows.device) if plan.product == "auto" else plan.product
+        product: Product = "float32" if plan.product == "auto" else plan.product
+        if plan.product == "auto" and (not plan.push or rows.total * budget > FULL):
+            product = fastest(rows.embeddings.shape[1], rows.device)
         g = torch.Generator().manual_seed(seed) if generator is None else generator
 
         far = torch.ones(rows.total)  # from the labelled

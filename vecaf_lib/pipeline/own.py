@@ -258,7 +258,7 @@ def contact_sheet(words: str, table: pd.DataFrame, paths: Sequence[str]) -> str:
     rows = zip(in_threads(picture, paths[:SHOWN]), table.itertuples(), strict=False)
     parts += [
         f'<figure><img src="data:image/jpeg;base64,{data}" alt=""><figcaption><b>{row.order}</b> '
-        f"{escape(row.file)}<br>stands for {row.cluster_size:,}</figcaption></figure>"
+        f"{escape(str(row.file))}<br>stands for {row.cluster_size:,}</figcaption></figure>"
         for data, row in rows
     ]
     return "\n".join([*parts, "</main></body></html>\n"])
