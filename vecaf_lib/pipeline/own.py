@@ -22,7 +22,7 @@ from vecaf_lib import subset
 from vecaf_lib.data.folder import SPLIT_NAMES, SUFFIXES, by_nfc
 from vecaf_lib.data.images import FileImages, decode, in_threads
 from vecaf_lib.data.place import files_below, nfc, visible
-from vecaf_lib.errors import BadInput
+from vecaf_lib.errors import BadInput, reason
 from vecaf_lib.files import atomic_write
 from vecaf_lib.models.extract import extract
 from vecaf_lib.models.vision import load_pvm
@@ -170,7 +170,7 @@ def read_as(path: Path, wanted: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, LookupError, EOFError, BadZipFile) as error:
-        raise BadInput(f"{path} is not {wanted} ({' '.join(str(error).split())}).") from error
+        raise BadInput(f"{path} is not {wanted} ({reason(error)}).") from error
 
 
 def given(path: Path, own: Source, *columns: str) -> pd.DataFrame:
