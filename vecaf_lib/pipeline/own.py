@@ -96,7 +96,7 @@ def select(
     if (budget is None) == (share is None):
         raise BadInput("Give --budget, how many to choose, or --share, such as 2%; one of them.")
     count = budget_of(percentage(share), len(own.names)) if share else budget
-    count = subset.budget_from(count, len(own.names), len(kept))
+    count = subset.budget_from("--budget", count, len(own.names), len(kept))
     weights = None if losses is None else losses_in(losses, own)
     try:
         output.mkdir(parents=True, exist_ok=True)
