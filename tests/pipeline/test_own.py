@@ -172,8 +172,8 @@ def test_of_a_folder_with_splits_only_training_images_are_chosen(images: Path) -
 BAD = {
     "absent": ("absent --budget 2", "absent is not a folder of images, nor a .npy"),
     "empty": (". --budget 2", "has no images at any depth, such as .jpg"),
-    "too many": ("IMAGES --budget 25", "K is 25; need a whole number, 1 or more, of the 24"),
-    "none": ("IMAGES --budget 0", "K is 0; need"),
+    "too many": ("IMAGES --budget 25", "--budget is 25; need a whole number, 1 or more, of the 24"),
+    "none": ("IMAGES --budget 0", "--budget is 0; need"),
     "neither": ("IMAGES", "Give --budget, how many to choose, or --share"),
     "both": ("IMAGES --budget 2 --share 2%", "one of them"),
     "share": ("IMAGES --share 0.02", "'0.02' is no percentage between 0 and 100, such as 2%"),
