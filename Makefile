@@ -6,6 +6,10 @@ PROFILE ?= smoke
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 export PATH := $(abspath $(BIN)):$(PATH)
 
+# A user without a name, as in some containers, and Jupyter's and matplotlib's settings of others.
+export USER ?= $(shell id -u)
+unexport JUPYTER_PATH MPLBACKEND PYTHONSTARTUP
+
 .DEFAULT_GOAL := help
 .PHONY: help env repro test lab profile check fetch search trace verify site bench bench-quick lint format lock
 
@@ -14,7 +18,8 @@ help:  ## this list
 	@if [ -x $(BIN)/python ]; then echo; $(BIN)/python tests/counts.py; fi
 
 ## Reproduce
-repro: env  ## every run, table, figure and page of the active profile; smoke: 10 minutes on two cores
+repro: env  ## every run, table, figure and page of the active profile; smoke: 12 minutes on two cores
+	@git rev-parse --git-dir >/dev/null 2>&1 || $(BIN)/dvc config --local core.no_scm true
 	@$(BIN)/dvc repro
 	@name=$$(tr -d '"' < data/generated/settings/profile.json); \
 	echo "The report: $(CURDIR)/reports/$$name/README.md"; \
@@ -46,14 +51,17 @@ trace: env  ## where it comes from, in seconds: make trace ID=table1/vecaf/multi
 verify: env  ## make a table again in a scratch folder and compare: make verify TABLE=table6
 	@$(BIN)/vecaf verify $(TABLE)
 
-bench: env  ## selection beside plain autograd, at ImageNet's size and of PROFILE; a frozen trunk's gain; an hour
-	$(BIN)/python benchmarks/selection_engine.py
-	$(BIN)/python benchmarks/selection_scale.py
+bench: $(VENV)/.bench  ## selection beside what people use, a frozen trunk's gain, PROFILE's descent; hours
+	$(BIN)/python benchmarks/selection.py
 	$(BIN)/python benchmarks/trainable_speed.py
 	$(BIN)/python benchmarks/descent_agreement.py $(PROFILE)
 
-bench-quick: env  ## the first three rows of bench, in one to two minutes
-	$(BIN)/python benchmarks/selection_engine.py --quick
+bench-quick: $(VENV)/.bench  ## a part of the first, in two minutes
+	$(BIN)/python benchmarks/selection.py --quick
+
+$(VENV)/.bench: $(VENV)/.installed
+	$(PIP) -c requirements.lock --editable '.[bench]'
+	touch $@
 
 ## Develop
 env: $(VENV)/.installed  ## the virtual environment, from requirements.lock; 3 minutes
@@ -62,6 +70,7 @@ $(VENV)/.installed: requirements.lock requirements-nodeps.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; the project needs Python 3.11 (or: make PYTHON=/path/to/python3.11 ...)" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "$(PYTHON) is not Python 3.11, for which requirements.lock was made" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make a virtual environment; install the package python3.11-venv" >&2; exit 1; }
+	@mkdir -p $(VENV) 2>/dev/null && test -w $(VENV) -a -w . || { echo "$(CURDIR) and $(abspath $(VENV)) must be folders that you can write; copy the project to your own (or: make VENV=/path/to/your/environment ...)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) -r requirements.lock
 	$(PIP) --no-deps -r requirements-nodeps.lock
@@ -84,7 +93,7 @@ format: env  ## let ruff and nbstripout mend what they can
 
 lock: pyproject.toml  ## resolve pyproject.toml anew into requirements.lock (in a scratch environment)
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/pip install --quiet --disable-pip-version-check '.[dev]'
+	.venv-lock/bin/pip install --quiet --disable-pip-version-check '.[pipeline,site,dev]'
 	{ echo '# Made by `make lock` from pyproject.toml, Python 3.11; do not edit.'; \
 	  .venv-lock/bin/pip freeze --exclude vecaf | sed -E 's/^(torch==[0-9.]+)[+]cpu$$/\1/'; } > requirements.lock.new
 	mv requirements.lock.new requirements.lock

@@ -38,7 +38,7 @@ from vecaf_lib.selection.pool import budget_of
 
 EXACT: dict[str, Any] = {"iterations": 300, "learning_rate": 1e-3, "reassign_every": 1}
 EXACT |= {"tolerance": 0.0, "engine": "exact"}
-FAST = {"iterations": 150, "learning_rate": 3e-3, "reassign_every": 10}
+FAST = {"engine": "fast", "iterations": None, "tolerance": None}  # its own
 SHORTER = ((60, 5e-3), (100, 3e-3), (150, 2e-3), (200, 1.5e-3))
 OVERLAP = 0.9  # at least, or what float64 has in common with float32 if that is less
 LOSS_RATIO = 0.02  # at most, of the exact one's: a fiftieth of a mean loss
@@ -59,7 +59,7 @@ def centroids(
     """Where the descent of one seed ends, by the engine that the options name."""
     draw = generator(seed, "selection", 0)
     if options.get("engine") == "fast":
-        names = ("tau", "lambda_", "loss_power", "iterations", "learning_rate", "reassign_every")
+        names = ("tau", "lambda_", "loss_power", "iterations", "tolerance")
         plan = {name: options[name] for name in names if name in options}
         kind = "ods" if "lambda_" in options else "activeft"
         record: dict[str, Any] = {}
@@ -83,7 +83,7 @@ def compare(
     }
     ways = {"exact": {**options, **EXACT}, "in float64": {**options, **EXACT}}
     ways |= {"another start": {**options, **EXACT}, "the profile's": dict(options), **short}
-    ways |= {"engine fast": {**options, **FAST, "engine": "fast"}}
+    ways |= {"engine fast": {**options, **FAST}}
     rows = []
     for seed in range(starts):
         reference = torch.empty(0, dtype=torch.int64)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LIMITS = {
-    "files of vecaf_lib": 80,
-    "lines of vecaf_lib": 9_200,
-    "statements of vecaf_lib": 5_500,
-    "lines of tests": 12_200,
+    "files of vecaf_lib": 95,
+    "lines of vecaf_lib": 11_300,
+    "statements of vecaf_lib": 6_800,
+    "lines of tests": 14_200,
     "lines of README.md": 150,
     "lines of dvc.yaml": 200,
     "bytes of dvc.lock": 60_000,

@@ -28,6 +28,7 @@ def pool_fields(n: int, d: int, draw: torch.Generator) -> dict[str, Any]:
         "labels": labelled % 3,
         "all_labels": torch.arange(n) % 3,
         "classifier": classifier,
+        "probabilities": torch.rand(n, 3, generator=draw).softmax(1),
     }
 
 

@@ -10,6 +10,7 @@ import yaml
 from test_readers_notebooks import (
     NOTEBOOKS,
     execute_all,
+    few_digits,
     figures_without_picture,
     run_python,
     texts,
@@ -28,13 +29,10 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose smoke profile is cut to runs of six steps, all stages done."""
+    """A project whose smoke profile is cut to 300 images and runs of six steps, all stages done."""
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks")
-    (folder / "data").mkdir()
-    for path in (ROOT / "data").iterdir():
-        if path.name != "generated":
-            (folder / "data" / path.name).symlink_to(path)
+    few_digits(folder)
     content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     methods = ["random", "full", "activeft", "vecaf"]
     names = ["probe", "learnloss", *methods]
@@ -45,6 +43,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         content["methods"][name]["options"]["iterations"] = 6
     content["training"] |= {"steps": 6, "evaluate_every": 3}
     content["seeds"], content["text"] = [0], {"name": "hashed"}
+    content["compute"]["workers"] = 1  # two would import for seconds each, for a second's work
     content["tables"] = {
         "table1": {"methods": names, "ratios": [5], "reference": "activeft"}
         | {"sets": content["figures"]["sets"]}

@@ -1,6 +1,10 @@
 """The lock file pins what pyproject.toml asks for, on any machine; environment.yml agrees."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -13,9 +17,9 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-DIRECT = [
-    Requirement(text) for text in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
-]
+EXTRAS = ("pipeline", "site", "dev")  # the lock's; the others are installed when asked for
+ASKED = [PROJECT["dependencies"], *(PROJECT["optional-dependencies"][name] for name in EXTRAS)]
+DIRECT = [Requirement(text) for texts in ASKED for text in texts]
 LINES = [
     line
     for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
@@ -55,3 +59,39 @@ def test_environment_yml_agrees_with_the_lock() -> None:
 def test_the_environment_that_runs_the_tests_is_the_locked_one() -> None:
     for name in ("torch", "timm", "transformers", "numpy", "scikit-learn", "dvc", "papermill"):
         assert version(name).split("+")[0] == PINNED[name], name
+
+
+def make(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run make in a folder with the Makefile, outside any git checkout."""
+    shutil.copy(ROOT / "Makefile", folder)
+    for name in ("requirements.lock", "requirements-nodeps.lock", "pyproject.toml"):
+        (folder / name).touch()
+    given = {"PATH": os.environ["PATH"], "GIT_CEILING_DIRECTORIES": str(folder.parent)}
+    return subprocess.run(
+        ["make", *words], cwd=folder, env=given | environment, capture_output=True, text=True
+    )
+
+
+def test_an_archive_without_git_a_nameless_user_and_anothers_settings(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    dvc = tmp_path / "bin" / "dvc"
+    dvc.write_text('#!/bin/sh\necho "$@" "user ${USER:-none}" "backend ${MPLBACKEND:-none}"\n')
+    dvc.chmod(0o755)
+    (tmp_path / "data/generated/settings").mkdir(parents=True)
+    (tmp_path / "data/generated/settings/profile.json").write_text('"smoke"')
+    words = ("-o", "env", "repro", "VENV=.")
+    done = make(tmp_path, *words, MPLBACKEND="TkAgg")
+    assert done.stdout.splitlines()[:2] == [
+        f"config --local core.no_scm true user {os.getuid()} backend none",
+        f"repro user {os.getuid()} backend none",
+    ]
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    assert "no_scm" not in make(tmp_path, *words).stdout
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_anything_is_installed(
+    tmp_path: Path,
+) -> None:
+    done = make(tmp_path, "env", "VENV=/proc/environment", f"PYTHON={sys.executable}")
+    assert "/proc/environment must be folders that you can write" in done.stderr.splitlines()[0]
+    assert "-m venv" not in done.stdout

@@ -12,13 +12,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from tests.names import HOSTILE
 from vecaf_lib import files
 from vecaf_lib.errors import BadInput
 from vecaf_lib.files import (
     Parts,
     atomic_write,
     disk_room,
+    file_name,
     read_json,
     read_run,
     sha256_file,
@@ -28,6 +32,20 @@ from vecaf_lib.files import (
 )
 
 ROOT = Path(__file__).parents[1]
+
+
+@given(st.sets(st.text()))
+@example({*HOSTILE, "", ".", "..", "a/b", "a" * 200, "a" * 201, "\udce9", "sea_horse"})
+def test_texts_and_names_are_one_to_one_on_any_disk(texts: set[str]) -> None:
+    names = {file_name(text).casefold() for text in texts}
+    assert len(names) == len(texts)
+    assert all(re.fullmatch(r"[a-z0-9_.~-]{1,100}", name) for name in names)
+    assert not any(name.startswith(".") for name in names)
+
+
+@given(st.from_regex(r"[a-z0-9_-]{1,80}", fullmatch=True))
+def test_an_ordinary_text_is_its_own_name(text: str) -> None:
+    assert file_name(text) == text
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ LAYERS = [
     {"captions", "large_pool", "cea"},
     {"evaluation", "loss_prediction", "training"},
     {"selection"},
+    {"subset"},
     {"observation", "loop", "cost"},
     {"stylise"},
     {"pipeline"},

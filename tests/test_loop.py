@@ -22,6 +22,7 @@ from vecaf_lib.models.vision import PVM
 from vecaf_lib.observation import Observation, describe
 from vecaf_lib.seeding import generator
 from vecaf_lib.selection import Pool, load, names
+from vecaf_lib.selection.pool import labels_seen
 from vecaf_lib.training import Recipe
 
 POOL, BUDGET, STEPS, LOOPS = 40, 8, 7, 3
@@ -38,10 +39,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ods_official": FAST | {"ensemble": 3, "iterations": 20, "weight": "exp"},
     "learnloss": {},
     "ta_vaal": {"steps": 3, "width": 4, "batch_size": 8, "image_size": 16},
-    "alfa_mix": {},
+    "ods_margin": FAST | {"ensemble": 2, "iterations": 20},
+    "loss_herding": {"loss_power": 50.0},
 }
+OPTIONS |= {name: {} for name in names() if name not in {*OPTIONS, "full"}}
 COLD = ["alfa_mix", "learnloss", "ta_vaal"]  # the first set is random
-BLIND = ["random", "activeft", *COLD]  # see the labels of what they have chosen, no others
+BY_CLASS = ["class_herding", "ods_by_class", "stratified"]  # see classes in the first loop, too
+SEEING = [*BY_CLASS, "loss_herding", "ods", "ods_official", "ods_self_paced", "topk_loss"]
+BLIND = sorted({*OPTIONS} - {*SEEING})  # see the labels of what they have chosen, no others
 RECIPE = Recipe(steps=STEPS, batch_size=4, learning_rate=0.05, evaluate_every=3, shift=1)
 
 
@@ -238,11 +243,14 @@ def test_labels_of_samples_that_were_not_chosen_do_not_matter(method: str, cea: 
     assert run(method, cea=cea, train=permuted(hidden)) == first
 
 
-@pytest.mark.parametrize("method", ["topk_loss", "ods", "ods_official"])
-def test_labels_matter_to_methods_that_need_all_losses(method: str) -> None:
+@pytest.mark.parametrize("method", SEEING)
+def test_labels_matter_to_methods_that_need_all_of_them(method: str) -> None:
     """The same test can fail: these are said to see all labels, and they do."""
     first = run(method)
     second = run(method, train=permuted(set(TRAIN.ids).difference(*chosen(first))))
+    if method in BY_CLASS:
+        assert chosen(second)[0] != chosen(first)[0]
+        return
     assert second["loops"][0]["chosen"] == first["loops"][0]["chosen"]  # losses are uniform there
     assert [record["mean_pool_loss"] for record in second["loops"]] != [
         record["mean_pool_loss"] for record in first["loops"]
@@ -251,10 +259,9 @@ def test_labels_matter_to_methods_that_need_all_losses(method: str) -> None:
 
 
 def test_which_methods_are_blind_and_which_start_cold() -> None:
-    assert set(names()) == {*OPTIONS, "full"}
+    assert {name for name in names() if labels_seen(name) == "all"} == {*SEEING}
     with pytest.raises(BadInput, match="did you mean 'activeft'"):
         load("activeftt")
-    assert set(BLIND) == {name for name in OPTIONS if "losses" not in load(name).NEEDS}
     assert set(COLD) == {name for name in OPTIONS if getattr(load(name), "COLD_START", False)}
 
 

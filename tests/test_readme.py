@@ -34,9 +34,10 @@ def test_the_method_in_ten_lines_moves_twenty_chosen_embeddings_towards_their_ca
 def test_selecting_from_any_embeddings():
     names: dict[str, Any] = {}
     exec(code("docs/SELECTION.md"), names)
-    for name in ("chosen", "weighted", "also"):
+    for name in ("chosen", "more", "weighted", "indices", "query"):
         assert len(set(names[name].tolist())) == 50
-    assert names["chosen"].tolist() == names["also"].tolist()
+    assert names["chosen"].tolist() == names["indices"].tolist()
+    assert not {*names["chosen"].tolist()} & {*names["more"].tolist()}
 
 
 def test_the_example_of_a_new_method_is_a_method():

@@ -10,6 +10,7 @@ from typing import Any
 from vecaf_lib.errors import BadInput
 
 ACTIVE = "default: the active one"
+NEW = "profile new"
 
 
 def parser() -> ArgumentParser:
@@ -41,6 +42,20 @@ def parser() -> ArgumentParser:
     add = command("profile", "settings:switch", "make a profile the active one", **places)
     add("name", metavar="profile")
     add("--force", action="store_true", help="overwrite an edited params.yaml")
+    add = command(NEW, "new_profile:write", "write a profile of your own images, make it active")
+    add("name", help="of the profile, such as mine")
+    add("--images", type=Path, required=True, metavar="FOLDER", help="with a folder for each class")
+    add("--captions", type=Path, metavar="FILE", help="CSV of id and caption; default: measured")
+    add("--force", action="store_true", help="overwrite that profile, and an edited params.yaml")
+    add = command("select", "own:select", "choose images of a folder that stand for all of them")
+    add("source", type=Path, help="a folder of images, or a .npy, .npz or .csv file of embeddings")
+    add("--budget", type=int, metavar="K", help="how many to choose")
+    add("--share", metavar="PERCENT", help="the same as a part of all, such as 2%%")
+    add("--method", help="default: maxherding, or ods with losses")
+    add("--labelled", type=Path, metavar="FILE", help="what is labelled already, a name a line")
+    add("--losses", type=Path, metavar="FILE", help="CSV of file and loss, or a .npy")
+    add("--output", type=Path, metavar="FOLDER", default=Path("selected"), help="default: selected")
+    add("--seed", type=int, default=0, help="of methods that draw")
     add = command("check", "needs:report", "is all at hand that a profile needs")
     add("profile", nargs="?", help=ACTIVE)
     add = command("fetch", "needs:fetch", "fetch and verify what a profile needs")
@@ -61,6 +76,8 @@ def parser() -> ArgumentParser:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run one command; bad input ends the process with its sentence and status 1."""
+    words = [*(sys.argv[1:] if words is None else words)]
+    words = [NEW, *words[2:]] if words[:2] == NEW.split() else words
     arguments = vars(parser().parse_args(words))
     module, _, function = arguments.pop("function").partition(":")
     try:  # the module is imported here alone, so that cheap commands start at once

@@ -19,10 +19,24 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from vecaf_lib.errors import BadInput
+from vecaf_lib.errors import BadInput, reason
 
 RUN_SUFFIX = ".json.gz"
+_ORDINARY = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+_LONGEST = 80  # characters of a name that stays as it is
 _PLAIN_LIST = re.compile(r"\[\n *([^\[\]{}]*?)\n *\]")  # none of whose parts has a bracket
+
+
+def file_name(text: str) -> str:
+    """The text as a part of a file's name or of an id: different texts, different names.
+
+    Ordinary ones stay as they are. Of others, such as "c++", capitals (disks may take them for
+    small letters) and other scripts, what can stay does; a digest tells them apart: ``c~6f29...``.
+    """
+    if _ORDINARY.fullmatch(text) and len(text) <= _LONGEST:
+        return text
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]
+    return re.sub(r"[^a-z0-9]+", "_", text.lower())[:_LONGEST].strip("_") + f"~{digest}"
 
 
 @contextmanager
@@ -98,14 +112,16 @@ def _read(path: Path, kind: str, parse: Callable[[bytes], Any]) -> Any:
         raise BadInput(f"{path} is missing; `dvc repro` makes it.") from error
     except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BadInput(
-            f"{path} is not readable as {kind} ({error}); delete it and `dvc repro` makes it again."
+            f"{path} is not readable as {kind} ({reason(error)}); delete it and `dvc repro` makes "
+            "it again."
         ) from error
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex; computed once while path, size and time stay the same."""
+    """SHA-256 of a file's bytes, in hex; computed once while path, size and times stay the same."""
     status = path.stat()
-    return _sha256(path.absolute(), status.st_ino, status.st_size, status.st_mtime_ns)
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return _sha256(path.absolute(), status.st_ino, status.st_size, *times)
 
 
 @lru_cache(maxsize=1024)

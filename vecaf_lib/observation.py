@@ -25,6 +25,7 @@ class Observation:
     losses: Float[Tensor, " n"] | None = None
     losses_from: FirstLosses | None = None
     predicted_losses: Float[Tensor, " n"] | None = None
+    probabilities: Float[Tensor, "n c"] | None = None  # None while the classifier is random
 
 
 def observe(
@@ -46,14 +47,18 @@ def observe(
     pvm, loss_predictor, predicted = finetuner.pvm, finetuner.loss_predictor, None
     if "predicted_losses" in needs and loss_predictor is not None and first_losses is None:
         predicted = evaluation.predicted_losses(pvm, loss_predictor, train.inputs)
-    if not needs & {"embeddings", "losses"}:
+    if not needs & {"embeddings", "losses", "probabilities"}:
         return Observation(predicted_losses=predicted)
     if embeddings is None:
         embeddings, scores = evaluation.embed_pool(pvm, train.inputs)
     else:
         scores = evaluation.classify(pvm, embeddings)
+    shown: dict[str, Any] = {
+        "predicted_losses": predicted,
+        "probabilities": scores.softmax(1) if first_losses is None else None,
+    }
     if "losses" not in needs:
-        return Observation(embeddings, predicted_losses=predicted)
+        return Observation(embeddings, **shown)
     if first_losses == "uniform":
         losses = ones(len(train))
     elif first_losses == "linear_probe":
@@ -61,7 +66,7 @@ def observe(
         losses = evaluation.linear_probe_losses(embeddings, labels, classes=classes)
     else:
         losses = objective.losses(scores, train.labels)
-    return Observation(embeddings, losses, first_losses or "classifier", predicted)
+    return Observation(embeddings, losses, first_losses or "classifier", **shown)
 
 
 def make_pool(
@@ -79,6 +84,7 @@ def make_pool(
         "embeddings": cea.pool(e) if cea and e is not None else e,
         "losses": observation.losses,
         "predicted_losses": observation.predicted_losses,
+        "probabilities": observation.probabilities,
         "images": train.images,
         "labelled": labelled,
         "labels": train.labels[labelled],

@@ -32,7 +32,9 @@ def schema_of(function: Callable[..., Any], given: Collection[str], title: str) 
         for p in inspect.signature(function).parameters.values()
         if p.name not in given
     }
-    return create_model(title, __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields)
+    return create_model(
+        title, __config__=ConfigDict(extra="forbid", allow_inf_nan=False, strict=True), **fields
+    )
 
 
 def checked(schema: type[BaseModel], values: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Sphinx settings of the site: offline, nothing executed, formulas as MathML, no link out."""
 
+import csv
 import json
 import re
 from html import escape
@@ -25,6 +26,7 @@ exclude_patterns = ["README.md"]
 html_css_files = ["report.css"]
 html_math_renderer = "mathml"
 html_copy_source = False
+smartquotes = False  # a name keeps its quotes and dashes
 html_show_sphinx = False
 html_show_copyright = False
 nb_execution_mode = "off"
@@ -53,8 +55,38 @@ class PrintAddresses(SphinxPostTransform):
                 link.replace_self(nodes.inline("", "", *link.children, nodes.Text(shown)))
 
 
-def fold_code(app, name, source):
-    """Fold the code of a notebook's cells but for those tagged ``show-code``: a page is short."""
+def link_profiles(page):
+    """Links to other profiles' front pages become those to their sites, or text where none is."""
+
+    def site(link):
+        built = Path("data/generated/site", link[1], "index.html").is_file()  # beside this one
+        return f'<a href="../{link[1]}/index.html">{link[1]}</a>' if built else link[1]
+
+    return re.sub(r"\[([\w.-]+)\]\(\.\./\1/README\.md\)", site, page)
+
+
+def finding_of_performance():
+    """What the largest pool of the table says, in one sentence."""
+    with Path(__file__).with_name("performance").joinpath("selection.csv").open() as file:
+        lines = [line for line in csv.DictReader(file) if line["seconds"]]
+    most = max(int(line["n"]) for line in lines if line["way"] == "ods")
+    at = [line for line in lines if int(line["n"]) == most]
+    ods = min((line for line in at if line["way"] == "ods"), key=lambda x: float(x["seconds"]))
+    at = {line["way"]: line for line in at if line["device"] == ods["device"]}
+    ways = [at[way] for way in ("ods", "activeft", "faiss", "random") if way in at]
+    parts = (f"{x['way']} {float(x['seconds']):.3g} s, {float(x['coverage']):.3f}" for x in ways)
+    return (
+        f"**{int(ods['k']):,} of {most:,} images on {ods['device']}, seconds and coverage:** "
+        f"{'; '.join(parts)}.\n"
+    )
+
+
+def prepare(app, name, source):
+    """Put the front page and findings in; fold code but of cells tagged ``show-code``."""
+    if name == "index":
+        source[0] = f"{link_profiles(front)}\n{source[0]}"
+    if name == "performance":
+        source[0] = source[0].replace("\n\n", f"\n\n{finding_of_performance()}\n", 1)
     if name.startswith("notebooks/"):
         notebook = json.loads(source[0])
         for cell in notebook["cells"]:
@@ -86,7 +118,7 @@ def visit_block(self, node):
 
 def setup(app):
     """Register the transform, the folding and the formulas with Sphinx."""
-    app.connect("source-read", fold_code)
+    app.connect("source-read", prepare)
     app.add_post_transform(PrintAddresses)
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -197,6 +197,8 @@ def test_files_of_ours_and_of_others_in_any_order(tmp_path: Path) -> None:
     assert read_captions(path, IDS[::-1]) == TEXTS[::-1]
     path.write_bytes("\ufeffid,caption\r\nb,two\r\n\r\na,one\r\n".encode())  # as Excel writes it
     assert read_captions(path, ["a", "b"]) == ["one", "two"]
+    path.write_text("id,caption\nd/e\u0301.jpg,other form\ntest/x.jpg,of another split\n")
+    assert read_captions(path, ["d/\u00e9.jpg"], ["test/x.jpg", "test/y.jpg"]) == ["other form"]
     path = tmp_path / "captions.jsonl"
     write_captions(path, [*IDS, "name\udcff.jpg"], [*TEXTS, "x"], record={"captioner": "x"})
     record, first, *_ = path.read_text(encoding="utf-8").splitlines()
@@ -213,9 +215,13 @@ FAULTS = {  # name -> ending of the file, its content, what is said of it
     "absent": ("csv", None, "cannot be read"),
     "not utf-8": ("csv", b"id,caption\na,\xff\xfe\n", "cannot be read"),
     "comma": ("csv", b"id,caption\na,one, two\n", "wrong in row 1"),
-    "none": ("csv", b"", r"no caption for 5 images: a, b, c, d, e\."),
+    "none": ("csv", b"", r"no caption for 5 images: a, b, c, \.\.\.\.$"),
     "empty": ("csv", b"id,caption\na,1\nb,\nc,3\nd, \ne,5\n", "empty caption for 2 images: b, d"),
-    "unknown": ("csv", b"id,caption\na,1\nx,2\ny,3\n", "caption for unknown 2 images: x, y"),
+    "unknown": (
+        "csv",
+        b"id,caption\na,1\nw,2\nx,3\ny,4\nz,5\ntest/f,6\n",
+        r"caption for unknown 4 images: w, x, y, \.\.\.; ids here are such as a\.$",
+    ),
     "twice": ("csv", b"id,caption\na,1\na,2\nb,3\n", "several captions for 1 images: a"),
     "json cut": ("jsonl", b'{"id": "a", "caption": "x"}\n{"id": "b", ', "cannot be read"),
     "json number": ("jsonl", b'{"id": 2, "caption": "x"}', "wrong in row 1"),
@@ -229,7 +235,7 @@ def test_faults(tmp_path: Path, fault: str) -> None:
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(BadInput, match=problem) as raised:
-        read_captions(path, IDS)
+        read_captions(path, IDS, ["test/f"])
     assert str(raised.value).startswith(f"{path} ")
 
 

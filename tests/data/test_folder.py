@@ -1,5 +1,6 @@
 """An image folder of the user's own: both layouts, the held-out shares and every fault."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,7 @@ def test_folders_of_splits(split: Path) -> None:
     assert sets["test"].ids[0] == "test/cat/100.png"
 
 
-@pytest.mark.parametrize("name", ["validation", "val"])
+@pytest.mark.parametrize("name", ["validation", "val", "Valid", "dev"])
 def test_a_folder_for_validation_is_taken_as_it_is(split: Path, name: str) -> None:
     for number, cls in enumerate(("dog", "cat"), 1):
         fill(split / name / cls, 1, start=200, colour=number)
@@ -79,11 +80,30 @@ def test_a_folder_for_validation_is_taken_as_it_is(split: Path, name: str) -> No
     assert sets["validation"].ids == (f"{name}/cat/200.png", f"{name}/dog/200.png")
 
 
+@pytest.mark.parametrize("names", [("Training", "Testing"), ("TRAIN", "eval")])
+def test_other_names_of_splits(split: Path, names: tuple[str, str]) -> None:
+    for old, new in zip(("train", "test"), names, strict=True):
+        (split / old).rename(split / new)
+    (split / "annotations").mkdir()
+    with pytest.warns(UserWarning, match="annotations are no splits"):
+        sets = every_split(split)
+    assert [len(data) for data in sets.values()] == [27, 3, 15]
+    assert sets["test"].ids[0] == f"{names[1]}/cat/100.png"
+    (split / names[0].lower()[:5]).mkdir(exist_ok=True)
+    with pytest.raises(BadInput, match=rf"has {names[0]} and \w+, both for train; keep one"):
+        every_split(split)
+
+
 def test_nested_hidden_and_other_files(flat: Path) -> None:
     fill(flat / "cat" / "more" / "of them", 2, start=50, colour=2)
     (flat / "cat" / "more" / "up").symlink_to(flat / "cat")  # leads back into itself
     (flat / ".cache").mkdir()
     (flat / "cat" / "._000.png").write_bytes(b"")
+    for litter in ("__MACOSX", "@eaDir", ".thumbnails"):
+        fill(flat / litter, 1)
+        fill(flat / "cat" / litter, 1)
+    for litter in ("Thumbs.db", "desktop.ini", ".DS_Store"):
+        (flat / "cat" / litter).write_bytes(b"")
     (flat / "README.txt").write_text("beside the classes: nothing to do with them")
     Image.new("RGB", (9, 9)).save(flat / "dog" / "LOUD.JPEG")
     (flat / "dog" / "notes.txt").write_text("")
@@ -146,7 +166,7 @@ def test_dealing_gives_every_split_at_least_one_of_each_class() -> None:
 
 
 def test_faults_of_the_layout(split: Path) -> None:
-    with pytest.raises(BadInput, match=r"cat should .*; 20 images lie beside"):
+    with pytest.raises(BadInput, match=r"cat should .* has 000\.png, .*; did you mean .*/train\?"):
         every_split(split / "train" / "cat")
     (split / "train" / "emu").mkdir()
     with pytest.raises(BadInput, match=r"emu has no image"):
@@ -155,7 +175,48 @@ def test_faults_of_the_layout(split: Path) -> None:
     with pytest.raises(BadInput, match=r"only one has emu"):
         every_split(split)
     (split / "test").rename(split / "tests")
-    with pytest.raises(BadInput, match="has train; it needs both train and test"):
+    with pytest.raises(BadInput, match=r"has train \(beside tests\); it needs both train and test"):
         every_split(split)
     with pytest.raises(BadInput, match=r"'emu/000\.png' has 2 images, and 2 are held out"):
         every_split(split / "train")
+    with pytest.raises(BadInput, match=r"absent is no folder"):
+        every_split(split / "absent")
+
+
+def test_one_class_and_the_folder_that_was_meant(flat: Path) -> None:
+    (flat / "wrapper").mkdir()
+    for name in ("cat", "dog"):
+        (flat / name).rename(flat / "wrapper" / name)
+    with pytest.raises(BadInput, match=r"has wrapper; did you mean .*/wrapper\?$"):
+        every_split(flat)
+    shutil.rmtree(flat / "wrapper" / "dog")
+    with pytest.raises(BadInput, match=r"wrapper should .* has cat\.$"):
+        every_split(flat / "wrapper")
+
+
+@pytest.mark.parametrize("name", ["emu", "cat/x.png", "cat/more"])
+@pytest.mark.parametrize("goal", ["nowhere", "itself"])
+def test_a_link_to_nowhere_is_named(flat: Path, name: str, goal: str) -> None:
+    (flat / name).symlink_to(flat / name if goal == "itself" else "nowhere")
+    with pytest.raises(BadInput, match=rf"{flat / name} is a link to nowhere"):
+        every_split(flat)
+
+
+def test_names_in_two_unicode_forms_are_the_same(split: Path) -> None:
+    composed, apart = "\u00e9mu", "e\u0301mu"
+    for part, name, start in (("train", composed, 0), ("test", apart, 20)):
+        fill(split / part / name, 3, start=start, colour=7)
+        (split / part / name / f"{start:03d}.png").rename(split / part / name / f"{apart}.png")
+    sets = every_split(split)
+    assert {data.class_names for data in sets.values()} == {("cat", "dog", composed)}
+    assert sets["test"].ids[-1] == f"test/{composed}/{composed}.png"
+    assert sets["test"].images[-1][0, 0, 0] == 20
+    fill(split / "train" / apart, 1)
+    with pytest.raises(BadInput, match="twice, in two Unicode forms"):
+        every_split(split)
+
+
+def test_a_name_that_is_not_utf_8(flat: Path) -> None:
+    (flat / "cat" / "000.png").rename(flat / "cat" / "\udcff.png")
+    ids = [name for data in every_split(flat).values() for name in data.ids]
+    assert "cat/\udcff.png" in ids

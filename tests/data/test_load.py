@@ -97,7 +97,7 @@ def images(path: Path) -> Path:
 
 
 def identity(name: str, root: Path) -> Any:
-    return identify(name, data=root / "none", root=str(root), options={})["raw"]
+    return identify(name, data=root.parent / "data", root=str(root), options={})["raw"]
 
 
 def test_a_folder_is_the_same_wherever_and_whenever_it_is(tmp_path: Path) -> None:

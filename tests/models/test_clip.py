@@ -1,5 +1,6 @@
 """Both towers of a tiny CLIP, saved by open_clip, against open_clip's own."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -194,9 +195,35 @@ def test_a_damaged_folder(copy: Path, spoil: Callable[[Path], Any], says: str) -
         encode(CAPTIONS, name=NAME, weights=str(copy))
 
 
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"hf_tokenizer_name": "x", "tokenizer_kwargs": {"trust_remote_code": True}},
+        {"hf_model_name": "{folder}"},
+    ],
+    ids=["tokenizer", "text tower"],
+)
+def test_code_beside_a_model_is_never_run(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: dict[str, Any]
+) -> None:
+    (copy / "own.py").write_text(f"open({str(tmp_path / 'trace')!r}, 'w')\nConfig = Words = dict")
+    own = {key: str(copy) if value == "{folder}" else value for key, value in own.items()}
+    config = CONFIG | {"text_cfg": CONFIG["text_cfg"] | own}
+    (copy / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+    code = {"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}
+    (copy / "config.json").write_text(json.dumps(code))
+    code = {"tokenizer_class": "Words", "auto_map": {"AutoTokenizer": ["own.Words", None]}}
+    (copy / "tokenizer_config.json").write_text(json.dumps(code))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")  # whoever is asked may say yes
+    with pytest.raises(BadInput, match="no readable CLIP model") as refused:
+        encode(CAPTIONS, name=NAME, weights=str(copy))
+    assert "trust_remote_code" not in str(refused.value)
+    assert not (tmp_path / "trace").exists()
+
+
 @pytest.mark.filterwarnings("ignore:'torch.load' received a zip file")
 def test_openais_own_archive_is_code_and_refused(tmp_path: Path) -> None:
     path = tmp_path / "ViT-L-14.pt"
     torch.jit.save(torch.jit.script(torch.nn.Identity()), str(path))
-    with pytest.raises(BadInput, match=r"ViT-L-14\.pt is no readable CLIP model \(.*TorchScript"):
+    with pytest.raises(BadInput, match=r"ViT-L-14\.pt is no readable CLIP model \(.*never run"):
         encode(CAPTIONS, name=NAME, weights=str(path))

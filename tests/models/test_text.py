@@ -207,8 +207,28 @@ def test_bin_weights_cannot_run_code(copy: Callable[[str], Path], tmp_path: Path
     folder = copy("bert_large")
     (folder / "model.safetensors").unlink()
     torch.save({"bert.x": Burglar()}, folder / "pytorch_model.bin")
-    with pytest.raises(BadInput, match=r"text\.weights: .* is no readable model"):
+    with pytest.raises(BadInput, match=r"text\.weights: .* is no readable model") as refused:
         encode(["a dog"], name="bert_large", weights=str(folder))
+    assert not (tmp_path / "trace").exists()
+    assert "weights_only" not in str(refused.value)  # an advice to run it
+
+
+@pytest.mark.parametrize("kind", ["bert", "of-its-own"])
+def test_code_beside_a_model_is_never_run(
+    copy: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    folder = copy("bert_large")
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'trace')!r}, 'w')\nConfig = Model = dict")
+    config = json.loads((folder / "config.json").read_text()) | {"model_type": kind}
+    config["auto_map"] = {"AutoConfig": "own.Config", "AutoModel": "own.Model"}
+    (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")  # whoever is asked may say yes
+    if kind == "bert":
+        assert encode(["a dog"], name="bert_large", weights=str(folder)).shape == (1, WIDTH)
+    else:
+        with pytest.raises(BadInput, match="never run") as refused:
+            encode(["a dog"], name="bert_large", weights=str(folder))
+        assert "trust_remote_code" not in str(refused.value)
     assert not (tmp_path / "trace").exists()
 
 

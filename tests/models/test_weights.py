@@ -6,6 +6,10 @@ import vecaf_lib.models  # noqa: F401 (timm can be imported after it)
 import hashlib
 import importlib.util
 import json
+import os
+import pickle
+import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from huggingface_hub import constants
 
 from vecaf_lib.errors import BadInput
 from vecaf_lib.models import text, weights
+from vecaf_lib.models.extract import mapped
 from vecaf_lib.models.vision import load_backbone
 from vecaf_lib.models.weights import (
     Checkpoint,
@@ -184,3 +189,29 @@ def test_a_hub_without_them(hub: dict[str, str]) -> None:
     hub.update({"config.json": "", "tf_model.h5": ""})
     with pytest.raises(BadInput, match=r"text\.model: someone/tiny cannot be .* \(it lacks files"):
         fetch(FOLDER)
+
+
+class Code:
+    """What a pickle may do when it is read."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("executed",)
+
+
+@pytest.mark.parametrize(
+    ("save", "load"),
+    [
+        (torch.save, weights.read_state),
+        (lambda it, path: path.write_bytes(pickle.dumps(it)), partial(mapped, size=1)),
+    ],
+    ids=["tensors", "array"],
+)
+def test_a_file_with_code_is_refused_without_advice_to_run_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save: Any, load: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(Code(), tmp_path / "file.npy")
+    with pytest.raises(BadInput, match=r"file\.npy .*never run; give safetensors") as refused:
+        load(tmp_path / "file.npy")
+    assert not re.search("weights_only|pickle|unsafe", str(refused.value))
+    assert not (tmp_path / "executed").exists()

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from vecaf_lib.data import place
 from vecaf_lib.errors import BadInput
-from vecaf_lib.files import write_json
+from vecaf_lib.files import sha256_file, write_json
 from vecaf_lib.pipeline.provenance import identify_inputs
 from vecaf_lib.pipeline.settings import read
 
@@ -48,14 +49,35 @@ def test_the_same_images_elsewhere_are_the_same(folder: Path, tmp_path: Path) ->
     assert str(tmp_path) not in str(first)
 
 
-@pytest.mark.parametrize("change", ["add", "rename", "resize"])
+@pytest.mark.parametrize("change", ["add", "rename", "resize", "in place", "of the same time"])
 def test_other_images_are_others(folder: Path, change: str) -> None:
     before, path = of_folder(folder), folder / "images" / "a" / "2.png"
     if change == "rename":
         path.rename(path.with_name("3.png"))
+    elif change in ("in place", "of the same time"):
+        times = path.stat()
+        path.write_bytes(path.read_bytes()[::-1])
+        if change == "of the same time":
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     else:
         picture(path if change == "resize" else path.with_name("3.png"), side=64)
     assert of_folder(folder) != before
+
+
+def test_only_folders_that_changed_are_read_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, read = of_folder(folder), list[str]()
+
+    def note(path: Path) -> str:
+        read.append(path.name)
+        return sha256_file(path)
+
+    monkeypatch.setattr(place, "sha256_file", note)
+    assert (of_folder(folder), read) == (before, [])
+    (folder / "images" / "a" / "1.png").touch()
+    assert of_folder(folder) == before
+    assert sorted(read) == ["1.png", "2.png"]
 
 
 def test_captions_and_weights_of_ones_own(tmp_path: Path) -> None:

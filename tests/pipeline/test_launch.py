@@ -1,6 +1,5 @@
 """A task is done by one process or by several; what goes wrong ends in a sentence."""
 
-import json
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from tasks import refuse
 
 from vecaf_lib.captions import with_class_name, write_captions
 from vecaf_lib.data.load import load
@@ -24,6 +24,7 @@ from vecaf_lib.pipeline.passes import embed
 from vecaf_lib.pipeline.project import views
 
 ROOT = Path(__file__).parents[2]
+IMPORTABLE = f"{ROOT}{os.pathsep}{Path(__file__).parent}"
 DATASET = {"name": "digits", "image_size": 32, "root": None, "memory_gib": 1.0, "options": {}}
 DATASET["blind"] = False
 COMPUTE = {"workers": 1, "threads": 1, "device": "cpu", "processes": 1, "precision": "float32"}
@@ -110,11 +111,11 @@ def test_each_method_gets_the_captions_that_it_asks_for(tmp_path: Path) -> None:
         torch.testing.assert_close(torch.from_numpy(embedded), of_captions)
 
 
-def test_what_a_process_refuses_is_said_as_it_is(tmp_path: Path) -> None:
-    wrong = work(tmp_path) | {"vision": {"name": "tf_efficientnet_lite9", "weights": "package"}}
+def test_what_a_process_refuses_is_said_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", IMPORTABLE)
     for processes in (1, 2):
-        with pytest.raises(BadInput, match="timm has no model 'tf_efficientnet_lite9'"):
-            launch(embed, wrong, processes=processes)
+        with pytest.raises(BadInput, match=r"^No room for 2 images\.$"):
+            launch(refuse, {"sentence": "No room for 2 images."}, processes=processes)
 
 
 def test_a_process_that_dies_is_named_with_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,24 +129,19 @@ def test_a_process_that_dies_is_named_with_its_last_words(monkeypatch: pytest.Mo
 
 @pytest.mark.timeout(120)
 def test_the_processes_end_when_the_one_that_launched_them_is_killed(tmp_path: Path) -> None:
-    """They wait for a FIFO that nobody writes to; only the death of their parent ends them."""
-    arguments = work(tmp_path)
-    (tmp_path / "captions.jsonl").unlink()
-    os.mkfifo(tmp_path / "captions.jsonl")
     program = (
-        "import json, sys; from vecaf_lib.pipeline.launch import launch; "
-        "from vecaf_lib.pipeline.passes import embed; "
-        "launch(embed, json.loads(sys.argv[1]), processes=2)"
+        "import sys; from tasks import wait; from vecaf_lib.pipeline.launch import launch; "
+        "launch(wait, {'folder': sys.argv[1]}, processes=2)"
     )
-    parent = subprocess.Popen(
-        [sys.executable, "-c", program, json.dumps(arguments)], cwd=ROOT, stderr=subprocess.DEVNULL
-    )
-    found: list[psutil.Process] = []
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    own = os.environ | {"PYTHONPATH": IMPORTABLE}
+    parent = subprocess.Popen(command, env=own, stderr=subprocess.DEVNULL)
     try:
-        while len(found) < 3:  # torchrun, and the two
-            time.sleep(0.5)
-            found = psutil.Process(parent.pid).children(recursive=True)
-        time.sleep(8)  # until the two have started their watch
+        while {path.name for path in tmp_path.iterdir()} != {"0", "1"}:
+            assert parent.poll() is None
+            time.sleep(0.1)
+        found = psutil.Process(parent.pid).children(recursive=True)
+        assert len(found) == 3  # torchrun, and the two
     finally:
         parent.kill()
         parent.wait()

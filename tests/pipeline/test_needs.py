@@ -13,11 +13,19 @@ import torch
 from PIL import Image
 
 from vecaf_lib.data.cifar10 import CLASS_NAMES
+from vecaf_lib.data.load import load_lazily
 from vecaf_lib.data.place import KNOWN
 from vecaf_lib.errors import BadInput
 from vecaf_lib.pipeline import needs
 from vecaf_lib.pipeline.needs import check, fetch, report
-from vecaf_lib.pipeline.settings import Settings, read
+from vecaf_lib.pipeline.settings import (
+    Captions,
+    Settings,
+    change,
+    checked,
+    read,
+    read_yaml,
+)
 
 ROOT = Path(__file__).parents[2]
 PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
@@ -122,7 +130,7 @@ def test_a_complete_machine(name: str, data: Path, monkeypatch: pytest.MonkeyPat
     ("change", "what", "sentence"),
     [
         ({"compute": {"memory_gib": 101.0}}, "memory", "101.00 GiB needed, 100.0 GiB free"),
-        ({"training": {"batch_size": 2000}}, "budgets", "is 2000, but the pool has 1000"),
+        ({"training": {"batch_size": 2000}}, "budgets", "is 2000, more than the pool's"),
         ({"vision": {"name": "tf_efficientnet_lite9"}}, "vision model", "timm has no model"),
         ({"vision": {"weights": "absent.pth"}}, "vision model", "absent.pth is not a file"),
         ({"captions": {"source": "absent.csv"}}, "captions", "absent.csv"),
@@ -148,6 +156,66 @@ def test_each_thing_that_may_be_wrong(
     # the need of disk is unknown without a model, and without weights in a package it is not there
     assert {what} <= wrong.keys() <= {what, "disk", "vision model", "finetuned"}
     assert sentence in wrong[what]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"table2.targets": ["tree"]}, "'tree' is no class of the pool, but stands in targets"),
+        ({"table1.ratios": [0.01]}, "ratio: 0.01 % of 1000 samples; use 0.1 to 100"),
+        (
+            {"table1.ratios": [14.26], "table1.loops": [7]},
+            "7 kept sets of 143 images are more than the pool's 1000",
+        ),
+    ],
+)
+def test_runs_that_do_not_fit_the_pool(changes: dict[str, Any], sentence: str, data: Path) -> None:
+    content = read_yaml(ROOT / "profiles" / "smoke.yaml")
+    content = change(content, {f"tables.{name}": value for name, value in changes.items()})
+    lines = {name: (there, line) for name, there, line in check(checked(content, ""), data=data)}
+    assert not lines["budgets"][0]
+    assert sentence in lines["budgets"][1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"methods.vecaf.cea": None}, "methods.vecaf should be there, with select: ods, cea"),
+        ({"tables": {}}, "table1 is missing"),
+        ({"figures.methods": ["vecaf"]}, "figures.methods has no activeft"),
+        ({"tables.table1.methods": ["activeft", "vecaf"]}, "has full, but tables.table1.methods"),
+    ],
+)
+def test_what_the_pages_need(changes: dict[str, Any], sentence: str, data: Path) -> None:
+    content = change(read_yaml(ROOT / "profiles" / "smoke.yaml"), changes)
+    with pytest.raises(BadInput, match=sentence):
+        needs._pages(checked(content, ""))
+
+
+def test_models_of_methods_are_looked_for_too(data: Path) -> None:
+    content = read_yaml(ROOT / "profiles" / "smoke.yaml")
+    content["tables"]["table3"]["optional"] = []
+    content["methods"]["vecaf_lite1"]["change"]["vision"]["weights"] = "absent.pth"
+    missing = {n: line for n, there, line in check(checked(content, "x"), data=data) if not there}
+    assert missing.keys() == {"vision model", "CLIPstyler's CLIP"}
+    assert "absent.pth is not a file" in missing["vision model"]
+
+
+@pytest.mark.parametrize("name", ["cifar10-cpu", "caltech101-look"])  # a part as pool; blind
+def test_captions_of_all_images_whatever_their_split(name: str, data: Path) -> None:
+    own = profile(name)
+    PUT[own.dataset.name](data)
+    source = data / "captions.csv"
+    root = next((data / "raw").glob("*/101_ObjectCategories"), data / "raw" / "cifar10")
+    everything = [path.relative_to(root).as_posix() for path in root.glob("**/*.*")]
+    source.write_text("id,caption\n" + "".join(f"{id_},words\n" for id_ in everything))
+    settings = own.model_copy(update={"captions": Captions(source=str(source))})
+    train = load_lazily(split="train", data=data, **own.dataset.model_dump(exclude={"memory_gib"}))
+    assert needs._captions(settings, train, data) == f"{len(train):,} in {source}"
+    with source.open("a") as file:
+        file.write("train/none.jpg,words\n")
+    with pytest.raises(BadInput, match=r"caption for unknown 1 images: train/none\.jpg; ids here"):
+        needs._captions(settings, train, data)
 
 
 def test_a_full_disk_and_a_small_gpu(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,51 @@ def test_two_executions_are_the_same_bytes_and_bars_go_to_the_terminal(
     assert "WARNING" not in shown
 
 
+SEES = """
+import getpass, os, sys
+import matplotlib, matplotlib.pyplot as plt
+import cached
+print(ratio, matplotlib.rcParams["text.usetex"], getpass.getuser() != "", sys.executable)
+"""
+
+
+@pytest.mark.parametrize("place", ["settings", "bare"])
+def test_pictures_and_this_interpreter_whatever_the_surroundings(
+    project: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """A user's settings of Jupyter, IPython and matplotlib; or a user without name and home."""
+    files = {
+        "kernels/python3/kernel.json": '{"argv": ["false"], "display_name": "", "language": "r"}',
+        "profile_default/ipython_config.py": "c.InlineBackend.figure_formats = ['svg']",
+        "profile_default/startup/00.py": "print('startup')",
+        "start.py": "print('startup')",
+        "matplotlibrc": "text.usetex: True\n",
+        "bare/sitecustomize.py": "import pwd\ndel pwd.getpwuid",
+        "cached.py": "import numba\nnumba.njit(cache=True)(lambda: 1)",
+    }
+    for name, text in files.items():
+        path = project / "user" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    user = str(project / "user")
+    monkeypatch.setenv("PYTHONPATH", f"{user}{'/bare:' + user if place == 'bare' else ''}:{ROOT}")
+    if place == "bare":
+        for name in ("USER", "LOGNAME", "LNAME", "USERNAME", "MPLCONFIGDIR", "XDG_CACHE_HOME"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("HOME", "/proc/no/home")
+        locators = "UserProvidedCacheLocator,UserWideCacheLocator"  # the environment is read-only
+        monkeypatch.setenv("NUMBA_CACHE_LOCATOR_CLASSES", locators)
+    else:
+        for name in ("JUPYTER_PATH", "IPYTHONDIR", "MPLCONFIGDIR"):
+            monkeypatch.setenv(name, user)
+        monkeypatch.setenv("PYTHONSTARTUP", f"{user}/start.py")
+        monkeypatch.setenv("MPLBACKEND", "TkAgg")
+    execute(write(SEES, "plt.figure(figsize=(1, 1))\nplt.plot([1, 2]);"), Path("out.ipynb"), {})
+    assert outputs(Path("out.ipynb")).startswith(f"5.0 False True {sys.executable}\n<Figure")
+    picture = nbformat.read("out.ipynb", as_version=4).cells[-1].outputs[0]
+    assert "image/png" in picture["data"]
+
+
 def test_a_failed_notebook_is_kept_up_to_the_cell_that_failed() -> None:
     notebook = write(
         "print('before')", "from vecaf_lib.errors import BadInput\nraise BadInput('Ratio is 0.')"

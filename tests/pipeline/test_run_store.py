@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from tests.names import HOSTILE
 from vecaf_lib.errors import BadInput
 from vecaf_lib.files import read_run, sha256_json, write_run
 from vecaf_lib.results.runs import Run, RunStore, runs_of
@@ -26,10 +29,31 @@ def store(tmp_path: Path) -> RunStore:
 def test_names_and_files() -> None:
     assert RUN.file == "vecaf/multi-r5-l3-s0.json.gz"
     assert Run("digits", "full", False, 0.5, 2, 7).file == "full/single-r0.5-l2-s7.json.gz"
-    assert replace(RUN, target="a cat").name == "multi-r5-l3-s0-ta_cat"
+    assert replace(RUN, target="tabby_cat").name == "multi-r5-l3-s0-ttabby_cat"
     assert replace(RUN, sets="kept").name == "multi-kept-r5-l3-s0"
     assert replace(RUN, target="cat", reading="selection").name == "multi-r5-l3-s0-scat"
     assert Run("digits", "vecaf", True, 5.0, 3, 0) == RUN
+
+
+SOME = st.builds(
+    Run,
+    st.just("digits"),
+    st.sampled_from(["vecaf", "full"]),
+    st.booleans(),
+    st.sampled_from([2, 2.0, 2.0000001, 0.5, 1e-5, 100]),
+    st.integers(1, 12),
+    st.integers(0, 12),
+    st.text() | st.sampled_from(HOSTILE),
+    sets=st.sampled_from(["fresh", "kept"]),
+    reading=st.just(""),
+)
+
+
+@given(st.sets(SOME))
+@example({replace(RUN, target=name) for name in HOSTILE})
+def test_runs_and_files_are_one_to_one(runs: set[Run]) -> None:
+    runs |= {replace(run, reading="selection") for run in runs if run.target}
+    assert len({run.file.casefold() for run in runs}) == len(runs)
 
 
 def test_the_runs_that_tables_and_figures_ask_for() -> None:

@@ -6,9 +6,12 @@ import json
 import os
 import pickle
 import shutil
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import numpy as np
 import psutil
 import pytest
 import yaml
+from distributed import Client
 
 from vecaf_lib.data.images import ImageSet
 from vecaf_lib.errors import BadInput
@@ -188,7 +192,7 @@ def test_the_digest_leaves_out_tables_and_places(folder: Path, tmp_path: Path) -
     inputs.write_text(json.dumps({"images": "digits", "captions": "others"}))
     for job in (
         job_of(folder, methods__vecaf__repetitions=1, seeds=[7], figures__loss_window=2),
-        job_of(folder, tables={}),
+        job_of(folder, tables__table1__by_class=True),
         job_of(folder, dataset__root="/elsewhere", dataset__memory_gib=9.0),
         job_of(folder, compute__workers=2, compute__memory_gib=9.0),
         dataclasses.replace(job_of(folder), inputs=inputs),
@@ -299,6 +303,68 @@ def test_killed_at_any_moment_the_bytes_are_the_same(
     assert make_runs({"vecaf": job_of(folder)}, RUNS, runs) == 4 - len(survivors)
     assert contents(runs) == reference
     assert {path: path.stat().st_mtime_ns for path in survivors} == survivors
+
+
+@contextmanager
+def dask(role: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", f"distributed.cli.dask_{role}", "--no-dashboard", *arguments]
+    places = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=os.environ | places, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.global_random("distributed draws the names of what it connects")
+@pytest.mark.timeout(180)
+def test_on_dask_workers_of_which_one_is_killed_the_bytes_are_the_same(
+    folder: Path, tmp_path: Path, reference: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of two workers is given a run; the first to start it dies in it."""
+    died, runs = tmp_path / "died", tmp_path / "runs"
+
+    def dying(*task: Any) -> Run:  # sent to the workers by value
+        try:
+            died.touch(exist_ok=False)
+        except FileExistsError:
+            from vecaf_lib.pipeline.runs import make_and_store
+
+            return make_and_store(*task)
+        os.kill(os.getpid(), 9)
+        raise AssertionError
+
+    def strict(dask_scheduler: Any) -> None:
+        dask_scheduler.allowed_failures = 0
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    jobs = {"vecaf": job_of(folder, compute__dask=address)}
+    monkeypatch.setattr(runs_module, "ANSWER", 0.2)
+    with pytest.raises(BadInput, match=f"no scheduler answers at {address}; start one"):
+        make_runs(jobs, RUNS, runs)
+    monkeypatch.setattr(runs_module, "ANSWER", 30)
+    scheduler = ["--host", "127.0.0.1", "--port", address.rpartition(":")[2]]
+    worker = [address, "--no-nanny", "--local-directory", str(tmp_path), "--nthreads"]
+    with dask("scheduler", *scheduler):
+        with pytest.raises(BadInput, match=r"0 workers are at .*--nthreads 1"):
+            make_runs(jobs, RUNS, runs)
+        assert not runs.exists()
+        monkeypatch.setattr(runs_module, "make_and_store", dying)
+        with dask("worker", *worker, "1") as one, dask("worker", *worker, "1") as other:
+            with Client(address, set_as_default=False) as client:
+                client.wait_for_workers(2)
+                assert make_runs(jobs, RUNS, runs) == 4
+                assert contents(runs) == reference
+                assert sorted([one.poll() or 0, other.poll() or 0]) == [-9, 0]
+                client.run_on_scheduler(strict)
+            died.unlink()
+            (runs / RUNS[0].file).unlink()
+            with pytest.raises(BadInput, match=r"Dask lost .* finished runs are kept"):
+                make_runs(jobs, RUNS, runs)
+            assert contents(runs).keys() == {run.file for run in RUNS[1:]}
 
 
 def test_a_styled_method_trains_on_the_styled_images_of_its_domain(

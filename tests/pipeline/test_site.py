@@ -13,15 +13,16 @@ import pytest
 from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from tests.names import HOSTILE
 from vecaf_lib.errors import BadInput
 from vecaf_lib.files import write_json
 from vecaf_lib.pipeline.notebooks import build_site
 from vecaf_lib.pipeline.project import SECTIONS
+from vecaf_lib.results.compare import plain
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.xdist_group("site"), pytest.mark.timeout(300)]  # it is built once
 
-HOSTILE = '<script>alert("class name")</script>'
 OUTSIDE = re.compile(r"(?:\b(?:https?|ftp|wss?):)?//[\w\[]|\bmailto:", re.IGNORECASE)
 CSS = re.compile(r"(?:url\(\s*|@import\s+)[\"']?((?:https?:)?//[^\"')\s;]+)", re.IGNORECASE)
 SCRIPT = re.compile(r"(?:fetch|import|\.src\s*=|\.href\s*=)\s*\(?\s*[\"'`]((?:https?:)?//[^\"'`]+)")
@@ -31,10 +32,12 @@ FRONT = """# VeCAF, reproduced: tiny
 > **less** than nothing \\<really\\>.
 
 Class \\<script\\>alert(1)\\</script\\>, [Tables](notebooks/40_tables.ipynb),
-[table1](tables/table1.csv).
+[table1](tables/table1.csv), [other](../other/README.md).
 
 ![Figure 4](figures/figure4.png)
 """
+ROWS = "".join(f"| {plain(name)} | 1.00 |\n" for name in HOSTILE)
+LINES = "".join(f"\nNamed {plain(name)}.\n" for name in HOSTILE)
 
 
 class Page(HTMLParser):
@@ -43,7 +46,7 @@ class Page(HTMLParser):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.ids, self.links, self.outside = set[str](), list[str](), list[str]()
-        self.scripts, self.inside = list[str](), ""
+        self.scripts, self.inside, self.text = list[str](), "", ""
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -58,6 +61,7 @@ class Page(HTMLParser):
                     self.links.append(value)
 
     def handle_data(self, data: str) -> None:
+        self.text += data
         if self.inside == "script":
             self.scripts.append(data)
             self.outside += SCRIPT.findall(data)
@@ -70,9 +74,9 @@ class Page(HTMLParser):
 
 def write_notebook(path: Path) -> None:
     """An executed notebook with formulas, a link out, and a class name that is markup."""
-    frame = pd.DataFrame({"class": [HOSTILE]})
+    frame = pd.DataFrame({"class": HOSTILE})
     outputs = [
-        new_output("stream", name="stdout", text=f"{HOSTILE}\n"),
+        new_output("stream", name="stdout", text="\n".join(HOSTILE)),
         new_output(
             "execute_result",
             {"text/html": frame.to_html(), "text/plain": str(frame)},
@@ -98,7 +102,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     report = root / "reports" / "tiny"
     for part in ("tables", "figures", "notebooks", "runs"):
         (report / part).mkdir(parents=True)
-    (report / "README.md").write_text(FRONT)
+    table = f"\n| Class | Mean |\n| :-- | --: |\n{ROWS}"
+    (report / "README.md").write_text(FRONT + table + LINES, encoding="utf-8")
     (report / "tables" / "table1.csv").write_text("cell,mean\n")
     Figure(figsize=(1, 1)).savefig(report / "figures" / "figure4.png")
     write_notebook(report / "notebooks" / "40_tables.ipynb")
@@ -144,12 +149,21 @@ def test_a_table_leads_to_the_file_that_names_its_runs(site: Path) -> None:
     assert (page.parent / address).read_text() == "cell,mean\n"
 
 
-def test_text_is_never_markup(site: Path) -> None:
-    for name in ("index.html", "notebooks/40_tables.html"):
-        page = Page(site / name)
-        assert not any("alert(" in script for script in page.scripts)
-    shown = (site / "notebooks" / "40_tables.html").read_text(encoding="utf-8")
-    assert shown.count("&lt;script&gt;alert") >= 2  # printed, and in the table
+def test_the_overview_leads_the_navigation_and_a_profile_without_a_site_is_text(site: Path) -> None:
+    page = (site / "settings.html").read_text(encoding="utf-8")
+    assert re.search(r'href="index.html">Overview<', page)
+    front = (site / "index.html").read_text(encoding="utf-8")
+    assert ", other.</p>" in front
+    performance = (site / "performance.html").read_text(encoding="utf-8")
+    assert "seconds and coverage:</strong> ods " in performance
+
+
+@pytest.mark.parametrize("page", ["index.html", "notebooks/40_tables.html"])
+def test_text_is_never_markup(site: Path, page: str) -> None:
+    """In a table and in a line, or printed, every name stands as it is."""
+    found = Page(site / page)
+    assert not any("alert(" in script for script in found.scripts)
+    assert [name for name in HOSTILE if found.text.count(name) < 2] == []
 
 
 def test_formulas_addresses_and_the_banner(site: Path) -> None:

@@ -93,7 +93,7 @@ def result_of(run: Run) -> dict[str, Any]:
     return {
         "test_accuracy": accuracy,
         "test": test,
-        "labels_seen": "all" if run.method.startswith("vecaf") else "chosen only",
+        "labels_seen": "all" if run.method.startswith("vecaf") else "chosen",
         "domains": dict.fromkeys(METHODS[run.method]["domains"], severities),
         "curve": [{"step": s, "validation_accuracy": accuracy * s / 12} for s in steps],
         "train_loss": [2.0 / (1 + step) + noise for step in range(12)],
@@ -114,6 +114,8 @@ class Small:
         for name in ("params.yaml", "dvc.yaml"):
             (root / name).write_text("")
         shutil.copytree(ROOT / "data" / "paper", root / "data" / "paper")
+        (root / "notebooks").mkdir()
+        shutil.copy(ROOT / "notebooks" / "figures.mplstyle", root / "notebooks")
         (root / "reports" / "small").mkdir(parents=True)
         (root / "reports" / "small" / "cost.json").write_text(json.dumps(COST))
 

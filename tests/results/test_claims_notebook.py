@@ -11,10 +11,11 @@ from vecaf_lib.results.verdict import (
     BROKEN,
     CONTRADICTS,
     DIRECTION,
-    NOT,
     NOT_RUN,
+    OPPOSITE,
     REPRODUCED,
     SETTING,
+    UNDECIDED,
 )
 
 ACCURACIES = {1: 93.57, 5: 96.24}  # VeCAF's on CIFAR-10 in the paper's Table 1
@@ -57,18 +58,54 @@ def test_every_printed_number_and_every_claim_has_its_line(found: pd.DataFrame, 
 def test_another_setting_has_directions_alone(found: pd.DataFrame) -> None:
     assert set(found.loc[found["kind"] == "value", "verdict"]) == {NOT_RUN}
     assert set(found.loc[found["kind"] == "setting", "verdict"]) == {SETTING}
-    line = found.loc["claims/table1/vecaf/multi/cifar10/r1"]  # shown, not judged
-    assert (line["our_value"] > 0, line["cells"]) == (True, "table1/vecaf/multi/r1")
-    line = found.loc["claims/table3/vecaf/snow"]  # a domain of ours is the one of its corruption
-    assert (line["our_value"] > 0, line["cells"]) == (True, "table3/vecaf/snowy/mean")
+    other = found[~found["scope"].isin(["general", "the paper"])]  # of data sets that ours is not
+    assert other[["our_value", "our_low", "kept_value", "cells"]].isna().all(axis=None)
     helps = found.loc["claims/section-4.2/one-percent-beats-full-data"]
     assert helps["cells"] == "table1/vecaf/multi/r1 table1/full/single/all"
     assert "fresh sets" in helps["distance"]
     assert found["kept_verdict"].isna().all()  # none were run
-    assert helps["verdict"] == (DIRECTION if helps["our_low"] > 0 else NOT)
-    assert found.loc["claims/section-4.3/ods-helps", "verdict"] in (DIRECTION, NOT)
+    assert helps["verdict"] == by_sign(helps)
+    helps = found.loc["claims/section-4.3/ods-helps"]
+    assert helps["verdict"] == by_sign(helps)
     assert found.loc["claims/section-4.3/more-loops-help", "verdict"] == NOT_RUN  # no five loops
     assert found.loc["claims/section-4.2/one-versus-all", "rule"].startswith("4: missing")
+    undecided = found["verdict"] == UNDECIDED
+    half = (found["our_high"] - found["our_low"]) / 2
+    assert found.loc[undecided, "smallest"].tolist() == pytest.approx(half[undecided], abs=1e-4)
+    assert found.loc[~undecided, "smallest"].isna().all()
+
+
+def by_sign(line: pd.Series) -> str:
+    return DIRECTION if line["our_low"] > 0 else OPPOSITE if line["our_high"] < 0 else UNDECIDED
+
+
+def test_a_number_of_ours_stands_beside_those_of_its_own_data_set(small: Any) -> None:
+    small.train()
+    found = ledger(small, {"dataset": "CIFAR-10", "full": False})
+    line = found.loc["claims/table1/vecaf/multi/cifar10/r1"]  # shown, not judged
+    assert (line["our_value"] > 0, line["cells"]) == (True, "table1/vecaf/multi/r1")
+    assert line["verdict"] == NOT_RUN
+    assert pd.isna(found.loc["claims/table1/vecaf/multi/imagenet1k/r1", "our_value"])
+    found = ledger(small, {"dataset": "ImageNet-1K", "full": False})
+    line = found.loc["claims/table3/vecaf/snow"]  # a domain of ours is the one of its corruption
+    assert (line["our_value"] > 0, line["cells"]) == (True, "table3/vecaf/snowy/mean")
+
+
+@pytest.mark.parametrize(
+    ("mean", "verdict"), [(-0.2, DIRECTION), (-0.02, UNDECIDED), (0.2, OPPOSITE)]
+)
+def test_nearness_to_boundaries_is_that_of_the_selections(
+    small: Any, mean: float, verdict: str
+) -> None:
+    small.train()
+    folder = small.root / "reports" / "small" / "selections"
+    folder.mkdir()
+    (folder / "selections.csv").write_text(
+        f"cell,mean,standard_error,n\nselections/boundary/vecaf/activeft,{mean},0.01,3\n"
+    )
+    line = ledger(small).loc["claims/figure-6/nearer-to-the-boundaries"]
+    assert (line["verdict"], line["our_value"]) == (verdict, mean)
+    assert line["our_high"] - mean == pytest.approx(0.0430, abs=1e-4)  # t of two, 4.303, x 0.01
 
 
 def test_contradictions_are_computed(found: pd.DataFrame) -> None:
@@ -80,6 +117,8 @@ def test_contradictions_are_computed(found: pd.DataFrame) -> None:
     assert "5.97 > 4.2" in texts["claims/contradictions/up-to-4.2"]
     assert "60.55 ≠ 61.97" in texts["claims/contradictions/ablation-caltech"]
     assert texts["claims/contradictions/caltech-falls"].count("<") == 9
+    assert "70.3 / 256" in texts["claims/contradictions/finetuning-flops"]
+    assert "= 0.378 ≠ 11" in texts["claims/contradictions/text-encoder-flops"]
     assert "= 320 <" in texts["claims/contradictions/captions-cost-nothing"]
 
 
@@ -115,7 +154,7 @@ def test_the_papers_setting(small: Any) -> None:
     small.train(like_the_paper)
     found = ledger(small, {"dataset": "CIFAR-10", "full": True})
     assert found.loc["claims/table1/vecaf/multi/cifar10/r1", "verdict"] == REPRODUCED
-    assert found.loc["claims/table1/full/single/cifar10/all", "verdict"] == NOT
+    assert found.loc["claims/table1/full/single/cifar10/all", "verdict"] == OPPOSITE
     assert found.loc["claims/table1/vecaf/multi/cifar10/r2", "verdict"] == NOT_RUN
     assert found.loc["claims/table1/vecaf/multi/imagenet1k/r1", "verdict"] == NOT_RUN
     assert "the paper's setting" in found.loc["claims/table6/vecaf/cifar10", "distance"]
@@ -136,10 +175,11 @@ def test_batches_are_compared_as_quotients(small: Any) -> None:
         return result
 
     small.train(slow)
-    found = ledger(small).loc["claims/figure-1b/fewer-batches"]
+    whole = ledger(small, {"dataset": "ImageNet-1K", "full": False})
+    found = whole.loc["claims/figure-1b/fewer-batches"]
     assert found["our_value"] == pytest.approx(2)  # 8 over 4 batches, the least of the comparisons
     assert found["cells"].split()[:2] == ["batches/activeft/50", "batches/vecaf/50"]
-    found = ledger(small).loc["claims/abstract/fewer-batches"]
+    found = whole.loc["claims/abstract/fewer-batches"]
     assert (found["our_value"], found["our_high"]) == (3, float("inf"))
 
 
@@ -154,18 +194,17 @@ def test_the_verdict_of_kept_sets_stands_beside(small: Any) -> None:
     small.train(better_when_kept)
     found = ledger(small)
     line = found.loc["claims/section-4.2/one-percent-beats-full-data"]
-    assert (line["verdict"], line["kept_verdict"]) == (NOT, DIRECTION)
+    assert (line["verdict"], line["kept_verdict"]) == (OPPOSITE, DIRECTION)
     assert line["our_high"] < 0 < line["kept_low"] < line["kept_value"]
     assert "kept" not in line["cells"]
     assert pd.isna(found.loc["claims/section-4.3/ods-helps", "kept_verdict"])
-    assert found.loc["claims/table1/vecaf/multi/cifar10/r1", "cells"] == "table1/vecaf/multi/r1"
 
 
 def test_table_2_is_read_as_the_papers_numbers_look(small: Any) -> None:
     table = {"methods": ["activeft", "topk_loss", "vecaf"], "targets": ["bird"]}
     small.sections["tables"]["table2"] |= table | {"readings": ["finetuning", "selection"]}
     small.train()
-    found = ledger(small)
+    found = ledger(small, {"dataset": "CIFAR-10", "full": False})
     assert found.loc["claims/table2/vecaf/bird", "cells"] == "table2/vecaf/bird/selection"
     cells = found.loc["claims/section-4.2/one-versus-all", "cells"].split()
     assert set(cells) == {f"table2/{m}/bird/selection" for m in table["methods"]}
@@ -181,6 +220,6 @@ def test_a_claim_about_broken_training_gets_no_other_verdict(small: Any) -> None
     small.train(broken)
     found = ledger(small)
     line = found.loc["claims/section-4.2/one-percent-beats-full-data"]
-    assert line["verdict"] in (DIRECTION, NOT)
+    assert line["verdict"] == by_sign(line)
     line = found.loc["claims/section-4.1/multi-run-helps"]
     assert (line["verdict"], line["rule"]) == (BROKEN, "6: activeft")

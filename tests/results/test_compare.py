@@ -4,14 +4,20 @@ import math
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from scipy.stats import ttest_rel
 
+from tests.names import HOSTILE
 from vecaf_lib.errors import BadInput
-from vecaf_lib.results.compare import compare, difference, number, read_table, write_table
+from vecaf_lib.results.compare import compare, difference, fonts, number, read_table, write_table
+
+ROOT = Path(__file__).parents[2]
 
 
 def frame_of(**methods: dict[int, float]) -> pd.DataFrame:
@@ -133,3 +139,30 @@ def test_a_table_is_read_back(tmp_path: Path) -> None:
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
     with pytest.raises(BadInput, match=r"c\.csv"):
         read_table(tmp_path / "c.csv")
+
+
+def test_names_come_back_from_a_table(tmp_path: Path) -> None:
+    write_table(pd.DataFrame({"target": HOSTILE, "mean": 1.0}), tmp_path / "table.csv")
+    assert list(read_table(tmp_path / "table.csv")["target"]) == HOSTILE
+
+
+@pytest.mark.filterwarnings("ignore:Glyph .* missing")  # of scripts that no font here may have
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_in_figures_are_no_formulas(name: str) -> None:
+    with plt.style.context(ROOT / "notebooks" / "figures.mplstyle"):
+        figure = Figure()
+        text = figure.text(0.5, 0.5, name)
+        figure.canvas.draw()
+    assert text._preprocess_math(name)[1] is False
+
+
+@pytest.mark.filterwarnings("error:Glyph .* missing")
+def test_letters_are_drawn_in_a_font_that_has_them() -> None:
+    own, other = (get_font(findfont(name)).get_charmap() for name in ("DejaVu Sans", "STIXGeneral"))
+    letters = "".join(map(chr, sorted(other.keys() - own.keys())[:3]))
+    assert letters
+    assert fonts("Ünï\n") == ["DejaVu Sans"]
+    with plt.rc_context({"font.family": fonts(letters)}):
+        figure = Figure()
+        figure.text(0.5, 0.5, letters)
+        figure.canvas.draw()

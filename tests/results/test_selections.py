@@ -60,7 +60,16 @@ def test_out_of_fold_predictions_are_not_those_of_a_model_that_saw_the_label():
     assert np.array_equal(out_of_fold(noise, labels), out_of_fold(noise, labels))
 
 
-def test_a_class_that_cannot_be_held_out_is_refused():
+def test_a_class_that_cannot_be_held_out_is_left_out():
+    embeddings, labels = clusters()
+    with_one = np.insert(labels, 4, 7), np.insert(embeddings, 4, 9.0, axis=0)
+    with pytest.warns(UserWarning, match="1 classes with one image .* class 7"):
+        found = out_of_fold(with_one[1], with_one[0])
+    assert np.isnan(found[4]).all()
+    assert np.isnan(margins(found)[4])
+    others = np.delete(found, 4, axis=0)
+    assert np.array_equal(others[:, :3], out_of_fold(embeddings, labels))
+    assert not others[:, 3].any()
     with pytest.raises(BadInput, match=r"labels.*at least two classes of two"):
         out_of_fold(np.ones((3, 2)), np.array([0, 0, 1]))
 

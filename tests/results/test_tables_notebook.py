@@ -3,12 +3,14 @@
 import json
 import math
 import re
+from html import escape
 from typing import Any
 
 import pandas as pd
 import pytest
 from IPython.display import Markdown
 
+from tests.names import HOSTILE
 from tests.results.conftest import result_of
 from vecaf_lib.results.compare import read_table
 from vecaf_lib.results.runs import Run, RunStore
@@ -68,6 +70,23 @@ def test_cells_are_means_of_their_runs(
     assert line["mean"] == pytest.approx(mean_of(small, wanted, *keys), abs=1e-4)
     assert line["runs"].split() == [run.file for run in wanted]
     assert line["n"] == len(wanted)
+
+
+def test_classes_of_any_name_are_told_apart_up_to_the_claims(small: Any) -> None:
+    small.sections["tables"]["table2"] |= {"targets": HOSTILE, "readings": ["selection"]}
+    runs = {run.target: run for run in small.train() if run.target and run.method == "vecaf"}
+    space = small.execute(NOTEBOOK, output="reports/small/tables", metrics="out/metrics.json")
+    table = read_table(small.root / "reports" / "small" / "tables" / "table2.csv")
+    assert table["cell"].is_unique
+    assert table["cell"].str.fullmatch(r"table2/[a-z_]+/[a-z0-9_.~-]+/selection").all()
+    for name in HOSTILE:
+        (line,) = table[(table["target"] == name) & (table["method"] == "vecaf")].to_dict("records")
+        assert runs[name].file in line["runs"].split()
+    shown = space["page"](space["write"](table, "table2"), ["target"], "ActiveFT").data
+    assert [name for name in HOSTILE if f"<td>{escape(name, quote=False)}</td>" not in shown] == []
+    space = small.execute("55_claims.ipynb", output="reports/small/claims")
+    (cells,) = space["claimed"].query("id == 'claims/section-4.2/one-versus-all'")["cells"]
+    assert {*cells.split()} == {*table["cell"]}
 
 
 def test_a_table_leads_to_the_runs_of_its_numbers(

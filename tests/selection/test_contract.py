@@ -16,7 +16,7 @@ from vecaf_lib.errors import BadInput
 from vecaf_lib.selection import Pool, load, names, option_schema
 from vecaf_lib.selection.pool import budget_of
 
-SEEDLESS = {"full", "topk_loss"}
+SEEDLESS = {"full", "topk_loss", "class_herding", "loss_herding", "maxherding", "uherding"}
 WHOLE_POOL_ONLY = {"full"}  # any other budget than N is refused
 COLD = [name for name in names() if getattr(load(name), "COLD_START", False)]
 ALL = pytest.mark.parametrize("name", names())
@@ -123,7 +123,8 @@ def test_an_empty_exclusion_changes_nothing(name, make_pool):
 @ALL
 def test_a_missing_field_is_named(name, make_pool):
     pool = make_pool()
-    for field in load(name).NEEDS - {"predicted_losses"}:  # that is absent before the second loop
+    later = {"predicted_losses", "probabilities"}  # absent in the first loop
+    for field in load(name).NEEDS - later:
         with pytest.raises(BadInput, match=rf"pool\.{field} "):
             choose(name, replace(pool, **{field: None}), 6)
 
@@ -208,6 +209,9 @@ def test_a_budget_is_the_nearest_number_in_the_pool(ratio, size):
         ("ods_official", "weight", "softmax"),
         *[(rival, "subset", v) for rival in ("learnloss", "ta_vaal") for v in (0, 1.5)],
         ("random", "generator", 1),
+        ("kmeans", "start", "spread"),
+        ("probcover", "classes", 1),
+        ("bilaf", "core_share", 0),
     ],
 )
 def test_options_out_of_range_or_unknown_are_refused(method, option, wrong):

@@ -7,7 +7,7 @@ import re
 import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from textwrap import shorten
@@ -20,6 +20,7 @@ from torch import Tensor
 
 import vecaf_lib.models  # noqa: F401 (first: it makes torchvision importable)
 from vecaf_lib.data.images import Images, ImageSet, ahead
+from vecaf_lib.data.place import nfc
 from vecaf_lib.devices import rank_and_size, state
 from vecaf_lib.errors import BadInput, did_you_mean
 from vecaf_lib.files import Parts, atomic_write, sha256_json
@@ -126,12 +127,14 @@ def caption_all(
     return [caption or captioner.when_empty for caption in captions]
 
 
-def read_captions(path: Path, ids: Sequence[str]) -> list[str]:
+def read_captions(path: Path, ids: Sequence[str], others: Iterable[str] = ()) -> list[str]:
     """Read the captions of the images ``ids``, in that order, [n].
+
+    Ids are compared in Unicode's form NFC. The images ``others`` may have captions, too.
 
     Raises:
         BadInput: the file is missing, not UTF-8 or not such a table, or does not hold exactly one
-            caption, which is not empty, for each id.
+            caption, which is not empty, for each of the ids, or has one for an unknown id.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")  # Excel writes a byte order mark
@@ -148,19 +151,20 @@ def read_captions(path: Path, ids: Sequence[str]) -> list[str]:
         values = (row.get("id"), row.get("caption")) if isinstance(row, dict) else (None,)
         if not all(isinstance(value, str) for value in values) or None in row:
             raise BadInput(f"{path} is wrong in row {number} ({row}); {FORM}.")
-    captions = {row["id"]: row["caption"] for row in rows}
-    counts, pool = Counter(row["id"] for row in rows), set(ids)
+    rows = [(nfc(row["id"]), row["caption"]) for row in rows]
+    captions, counts, pool = dict(rows), Counter(id_ for id_, _ in rows), [*map(nfc, ids)]
+    known = {*pool, *map(nfc, others)}
     for problem, wrong in (
         ("several captions for", [id_ for id_, count in counts.items() if count > 1]),
         ("an empty caption for", [id_ for id_, text in captions.items() if not text.strip()]),
-        ("a caption for unknown", [id_ for id_ in captions if id_ not in pool]),
-        ("no caption for", [id_ for id_ in ids if id_ not in captions]),
+        ("a caption for unknown", [id_ for id_ in captions if id_ not in known]),
+        ("no caption for", [id_ for id_ in pool if id_ not in captions]),
     ):
         if wrong:
-            raise BadInput(
-                f"{path} has {problem} {len(wrong)} images: {shorten(', '.join(wrong), LISTED)}."
-            )
-    return [captions[id_] for id_ in ids]
+            named = ", ".join(wrong[:3]) + ", ..." * (len(wrong) > 3)
+            hint = f"; ids here are such as {pool[0]}" if "unknown" in problem and pool else ""
+            raise BadInput(f"{path} has {problem} {len(wrong):,} images: {named}{hint}.")
+    return [captions[id_] for id_ in pool]
 
 
 def write_captions(

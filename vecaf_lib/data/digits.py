@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from vecaf_lib.data.folder import read_index, write_index
 from vecaf_lib.data.images import ImageSet, resized
@@ -19,6 +17,9 @@ CLASS_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "e
 
 def write_split(index_dir: Path, *, seed: int = 2401) -> None:
     """Write index files of 1,000 training, 297 validation and 500 test images, by class alike."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     labels = load_digits().target
     rest, test = train_test_split(range(1797), test_size=500, stratify=labels, random_state=seed)
     train, validation = train_test_split(
@@ -31,6 +32,8 @@ def write_split(index_dir: Path, *, seed: int = 2401) -> None:
 
 def load(split: str, *, image_size: int, index_dir: Path) -> ImageSet:
     """Load one split, as RGB images with white ink on black and ids such as ``digits-0042``."""
+    from sklearn.datasets import load_digits  # here, as it takes a second
+
     source = load_digits()
     index = read_index(index_dir)
     if (wrong := index["label"] != source.target[index["index"]]).any():

@@ -1,14 +1,14 @@
 """Image folders with one folder a class: listed in the same order on every machine, and split.
 
 ``load`` reads one of the user's own: ``train/<class>/``, ``test/<class>/`` and, optionally,
-``validation/<class>/`` (or ``val``); or just ``<class>/``, of which shares are held out. Folders
-may be nested in a class.
+``validation/<class>/`` (other names of splits: ``SPLIT_NAMES``); or just ``<class>/``, of which
+shares are held out. Folders may be nested in a class. Names count in Unicode's form NFC.
 """
 
 import hashlib
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vecaf_lib.data.images import FileImages, ImageSet, in_threads
 from vecaf_lib.data.load import SPLITS
-from vecaf_lib.data.place import files_below
+from vecaf_lib.data.place import files_below, nfc, visible
 from vecaf_lib.errors import BadInput
 from vecaf_lib.files import atomic_write, sha256_file
 
@@ -28,6 +28,11 @@ SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".tif", ".tiff", ".webp"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif"),
 )
+SPLIT_NAMES = {  # of folders, in small letters, as Hugging Face's datasets reads them
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
 Percent = Annotated[float, Field(gt=0, lt=100)]
 Crop = Annotated[float, Field(gt=0, le=1)]
 
@@ -51,33 +56,63 @@ def load(
         holdout_seed: another number holds out other images; which, depends on their names alone.
         crop: share of the shorter side that is kept.
     """
-    parts = {
-        "validation" if name == "val" else name: list_images(root, name, image_size, crop)
-        for name in ("train", "test", "val", "validation")
-        if (root / name).is_dir()
-    }
+    folders, others = dict[str, str](), list[str]()
+    for name in sorted(entry.name for entry in visible(root) if entry.is_dir()):
+        if (part := SPLIT_NAMES.get(name.lower())) is None:
+            others.append(name)
+        elif folders.setdefault(part, name) != name:
+            raise BadInput(f"{root} has {folders[part]} and {name}, both for {part}; keep one.")
+    parts = {part: list_images(root, name, image_size, crop) for part, name in folders.items()}
     if not parts:
         percent = {"test": test_percent, "validation": validation_percent}
         parts = deal(list_images(root, "", image_size, crop), percent, holdout_seed)
-    if not {"train", "test"} <= {*parts}:
-        raise BadInput(f"{root} has {' and '.join(parts)}; it needs both train and test, or none.")
-    for name, part in parts.items():
-        refuse_difference(root / "train", parts["train"].class_names, root / name, part.class_names)
+    elif not {"train", "test"} <= {*parts}:
+        beside = f" (beside {', '.join(others[:3])})" if others else ""
+        raise BadInput(
+            f"{root} has {' and '.join(folders.values())}{beside}; it needs both train and test, "
+            "or none and a folder for each class."
+        )
+    elif others:
+        warnings.warn(f"{root}: {', '.join(others)} are no splits and left out.", stacklevel=2)
+    train = root / folders.get("train", "")
+    for part, name in folders.items():
+        refuse_difference(train, parts["train"].class_names, root / name, parts[part].class_names)
     if "validation" not in parts:
         parts |= deal(parts["train"], {"validation": validation_percent}, holdout_seed)
-    refuse_duplicates(root, {name: part for part, images in parts.items() for name in images.ids})
+    refuse_duplicates(root, parts)
     return parts[split]
 
 
-def class_names(folder: Path) -> tuple[str, ...]:
-    """Names of the folders in ``folder``, sorted by code point; hidden ones are no classes."""
-    entries = sorted(folder.glob("[!.]*"))
-    classes = tuple(entry.name for entry in entries if entry.is_dir())
+def by_nfc(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Names in Unicode's form NFC -> as the disk has them, sorted; BadInput if two become one."""
+    found = dict[str, str]()
+    for name in names:
+        if found.setdefault(nfc(name), name) != name:
+            raise BadInput(f"{folder} has {name!r} twice, in two Unicode forms; rename one.")
+    return dict(sorted(found.items()))
+
+
+def class_folders(folder: Path) -> dict[str, str]:
+    """The classes in a folder, sorted: name -> folder as the disk has it; hidden ones are none.
+
+    Raises:
+        BadInput: there are fewer than two, images lie beside them, or a link leads to nowhere.
+    """
+    entries = sorted(visible(folder), key=lambda entry: entry.name)
+    classes = by_nfc(folder, (entry.name for entry in entries if entry.is_dir()))
     files = (entry.name for entry in entries if entry.is_file())
     loose = [name for name in files if name.lower().endswith(SUFFIXES)]
-    if loose or not classes:
-        beside = f"; {len(loose):,} images lie beside, such as {loose[0]}" if loose else ""
-        raise BadInput(f"{folder} should hold a folder for each class and no images{beside}.")
+    if loose or len(classes) < 2:
+        below = [folder / name for name in classes.values()]
+        meant = [path for path in below if sum(entry.is_dir() for entry in visible(path)) > 1]
+        beside = [path for path in folder.parent.glob("*/*") if path.suffix.lower() in SUFFIXES]
+        if not classes and len({path.parent for path in beside}) > 1:
+            meant = [folder.parent]
+        has = ", ".join([*classes, *loose][:3]) or "none"
+        raise BadInput(
+            f"{folder} should hold a folder for each of at least two classes and no images, but "
+            f"has {has}{f'; did you mean {meant[0]}?' if meant else '.'}"
+        )
     return classes
 
 
@@ -86,28 +121,29 @@ def list_images(
 ) -> ImageSet:
     """The images of every class in the folder ``part`` of ``root``, nested ones too.
 
-    Ids are relative to root with forward slashes, by class, then by name. Hidden files are passed
-    over; others that are no images by their ending give a warning.
+    Ids are relative to root with forward slashes, by class, then by name. Hidden and system files
+    are passed over; others that are no images by their ending give a warning.
     """
     folder = root / part
-    classes = class_names(folder)
-    ids, labels, others = list[str](), list[int](), list[str]()
-    for number, name in enumerate(classes):
-        below = sorted(files_below(folder / name, f"{name}/"))
+    classes = class_folders(folder)
+    ids, paths, labels, others = list[str](), list[str](), list[int](), list[str]()
+    for number, (cls, name) in enumerate(classes.items()):
+        below = by_nfc(folder / name, files_below(folder / name))
         images = [file for file in below if file.lower().endswith(SUFFIXES)]
         if not images:
             raise BadInput(f"{folder / name} has no image; fill or remove this class folder.")
-        others += sorted({*below} - {*images})
-        ids += [f"{part}/{file}" if part else file for file in images]
+        others += [f"{cls}/{file}" for file in below if not file.lower().endswith(SUFFIXES)]
+        ids += [f"{part}/{cls}/{file}" if part else f"{cls}/{file}" for file in images]
+        paths += [f"{folder}/{name}/{below[file]}" for file in images]
         labels += [number] * len(images)
     if others:
         left = f"{folder}: {len(others):,} files are no images by their ending and are left out"
         warnings.warn(f"{left}, such as {others[0]}.", stacklevel=2)
     return ImageSet(
-        images=FileImages([f"{root}/{name}" for name in ids], image_size, crop=crop, resize=resize),
+        images=FileImages(paths, image_size, crop=crop, resize=resize),
         labels=torch.tensor(labels, dtype=torch.int64),
         ids=tuple(ids),
-        class_names=classes,
+        class_names=tuple(classes),
     )
 
 
@@ -164,17 +200,23 @@ def hash_ranks(
             f"{option}: the class of {images.ids[at]!r} has {sizes[labels[at]]} images, and "
             f"{held[labels[at]]} are held out, which leaves nothing to train on; lower it."
         )
-    digests = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for name in images.ids]
+    texts = [f"{seed}/{name}" for name in images.ids]
+    digests = [hashlib.sha256(text.encode(errors="surrogateescape")).digest() for text in texts]
     frame = pd.DataFrame({"digest": digests, "label": labels.numpy()}).sort_values("digest")
     return torch.from_numpy(frame.groupby("label").cumcount().sort_index().to_numpy(copy=True))
 
 
-def refuse_duplicates(root: Path, split_of: Mapping[str, str]) -> None:
+def refuse_duplicates(root: Path, parts: Mapping[str, ImageSet]) -> None:
     """Refuse files with the same bytes in two splits, and warn of those in one."""
+    split_of, path_of = dict[str, str](), dict[str, str]()
+    for part, images in parts.items():
+        split_of |= dict.fromkeys(images.ids, part)
+        if isinstance(images.images, FileImages):
+            path_of |= zip(images.ids, images.images.paths, strict=True)
     table = pd.DataFrame({"file": sorted(split_of)})
-    table["size"] = [os.stat(f"{root}/{file}").st_size for file in table["file"]]  # noqa: PTH116
+    table["size"] = [os.stat(path_of[file]).st_size for file in table["file"]]  # noqa: PTH116
     table = table[table["size"].duplicated(keep=False)]
-    digests = in_threads(lambda file: sha256_file(root / file), list(table["file"]))
+    digests = in_threads(lambda file: sha256_file(Path(path_of[file])), list(table["file"]))
     same = table.assign(digest=digests).groupby("digest")["file"]
     groups = [list(files) for _, files in same if len(files) > 1]
     shared = [group for group in groups if len({split_of[file] for file in group}) > 1]

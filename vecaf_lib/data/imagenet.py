@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from vecaf_lib.data.folder import Crop, class_names, hold_out, list_images, refuse_difference
+from vecaf_lib.data.folder import Crop, class_folders, hold_out, list_images, refuse_difference
 from vecaf_lib.data.images import ImageSet
 from vecaf_lib.data.load import Corruption, Severity
 from vecaf_lib.errors import BadInput
@@ -42,8 +42,8 @@ def load(
         holdout_seed: another number holds out other images; which, depends on their names alone.
         crop: share of the shorter side that is kept; 0.875 is 256 px cut to 224.
     """
-    synsets = class_names(root / "train")
-    refuse_difference(root / "train", synsets, root / "val", class_names(root / "val"))
+    synsets = [*class_folders(root / "train")]
+    refuse_difference(root / "train", synsets, root / "val", [*class_folders(root / "val")])
     images = list_images(root, "val" if split == "test" else "train", image_size, crop)
     images = replace(images, class_names=synset_names(index_dir, synsets))
     return hold_out(images, split, validation_per_class, holdout_seed)

@@ -141,12 +141,20 @@ class FileImages(LazyImages):
         self._paths, self._size = [os.fspath(path) for path in paths], size
         self._how: dict[str, Any] = {"crop": crop, "resize": resize}
 
+    @property
+    def paths(self) -> list[str]:
+        """The file of each image."""
+        return [self._paths[row] for row in self._positions(slice(None))]
+
+    def identity(self) -> list[Any]:
+        """What decides the pixels, JSON-able: size and times of each file, and how it is read."""
+        states = [(path, os.stat(path)) for path in self.paths]  # noqa: PTH116
+        files = [[path, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for path, s in states]
+        return [files, self._size, self._how, PIL.__version__]
+
     def copied(self, folder: Path) -> UInt8[Tensor, "n 3 h w"]:
         """The pixels from a copy in ``folder``, which is made if it is not there."""
-        paths = [self._paths[row] for row in self._positions(slice(None))]
-        states = [(path, Path(path).stat()) for path in paths]
-        files = [(path, state.st_size, state.st_mtime_ns) for path, state in states]
-        name = sha256_json([files, self._size, self._how, PIL.__version__])[:32]
+        name = sha256_json(self.identity())[:32]
         path, part = folder / f"{name}.npy", folder / f".{name}.{os.getpid()}.part"
         if not path.is_file():
             folder.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,7 @@ Corruption = Literal[
     "speckle_noise", "gaussian_blur", "spatter", "saturate",  # the four extra ones
 ]  # fmt: skip
 Severity = Literal[1, 2, 3, 4, 5]
+EVERYTHING = {"pool_per_class": None, "background": True}  # options that then leave out no image
 
 
 def load(
@@ -73,6 +74,13 @@ def load(
 
 
 load_lazily = partial(load, memory_gib=0.0)  # images in files stay there until they are indexed
+
+
+def all_ids(*, data: Path, **section: Any) -> list[str]:
+    """Ids of all images of a data set as ``load`` takes it, even of those that its options omit."""
+    options = {name: EVERYTHING.get(name, value) for name, value in section["options"].items()}
+    own = section | {"options": options, "blind": False, "memory_gib": 0.0}
+    return [id_ for split in SPLITS for id_ in load(split=split, data=data, **own).ids]
 
 
 def option_schema(name: str) -> type[BaseModel]:

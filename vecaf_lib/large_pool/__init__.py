@@ -1,9 +1,9 @@
-"""K samples that stand for a pool, chosen by K centroids: ODS and ActiveFT for large pools.
+"""K samples that stand for a pool, chosen by K centroids: k-means, ODS and ActiveFT, streamed.
 
 Nothing of size N x K is ever held: the pool streams in blocks of rows past blocks of centroids.
 The exact modes of `vecaf_lib.selection.ods` and `activeft` are the oracle for the same objectives.
 """
 
-from vecaf_lib.large_pool.engine import CentroidSelector, select
+from vecaf_lib.large_pool.engine import select
 
-__all__ = ["CentroidSelector", "select"]
+__all__ = ["select"]

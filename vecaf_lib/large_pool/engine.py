@@ -1,9 +1,7 @@
-"""``select``: the engine in one call, and as a scikit-learn estimator.
+"""``select``: the engine in one call.
 
 Each centroid, in order, takes its nearest sample that no earlier one has taken, with the answer of
-a full sort. The head of its sorted list decides nearly always. One pass in the fast product finds
-it: a sample stays a candidate while it could belong to the head, given the product's error;
-candidates are scored in float32.
+a full sort. The head of its sorted list decides nearly always; one pass in float32 finds it.
 """
 
 from collections.abc import Iterator
@@ -12,139 +10,183 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from sklearn.base import BaseEstimator, TransformerMixin
 from torch import Tensor
 
 from vecaf_lib.ensemble import combine
 from vecaf_lib.errors import BadInput
-from vecaf_lib.large_pool.descent import Member, Plan, descend
-from vecaf_lib.large_pool.products import BLOCK, Coded, Product, Rows, code, cosines, error
+from vecaf_lib.large_pool.descent import FULL, Centroids, Plan
+from vecaf_lib.large_pool.products import (
+    BLOCK,
+    Part,
+    Product,
+    Rows,
+    alone,
+    code,
+    fastest,
+    nearest,
+    scores,
+)
 from vecaf_lib.objective import loss_distribution
 from vecaf_lib.options import checked
 
 HEAD = 8  # samples of which each centroid's list is certain, at least
 SLACK = 1e-6  # between two float32 sums of the same products
-CROWD = 2048  # candidates of a centroid beyond which it is left to a more exact product
+CROWD = 2048  # samples of a list, at most, unless it is to have more
 PENDING = 100_000  # candidates that wait to be sorted into the lists, or as many as are in them
+HELD = 2**24  # numbers of a pool whose unit rows are kept; 64 MiB
+FLOATS = ("float16", "float32", "float64")  # of numpy, which are read as they are
+ENTRIES = 10**7  # of all lists together, at most
 
-Entries = tuple[Int64[Tensor, " c"], Int64[Tensor, " c"]]  # centroid and sample of each entry
+Candidates = tuple[Tensor, Tensor, Tensor]  # score, centroid and sample of each
 
 
-class Lists:
-    """Candidates of K centroids: all samples that may reach the ``threshold`` of one.
+def heads(rows: Rows, theta: Float[Tensor, "k d"], head: int) -> list[list[int]]:
+    """Every centroid's nearest samples, best first, of equals the lower; ``head`` or more each.
 
-    That is what the ``head``-th best of the centroid reaches for certain.
+    A block of cosines is held beside each centroid's threshold, which its ``head``-th best so far
+    sets. What passes is scored anew, all in the same way, and cut where one may be missing.
     """
+    k, coded = len(theta), code(theta, "float32")
+    head = min(head, rows.total)
 
-    def __init__(self, k: int, head: int, device: torch.device) -> None:
-        self.k, self.head = k, head
-        self.threshold = torch.full((k,), -3.0, device=device)  # below any cosine
-        self.crowded = torch.zeros(k, dtype=torch.bool, device=device)
-        # lowest and highest score possible, column and row of candidates; part 0 is merged
-        none = torch.empty(0, device=device)
-        self.parts = [(none, none, none.long(), none.long())]
+    def blocks(x: Tensor) -> Iterator[tuple[int, Tensor]]:
+        for start in range(0, k, BLOCK):
+            part = coded.part(slice(start, start + BLOCK))
+            yield start, scores(code(x, "float32"), part)
 
-    def offer(self, block: Float[Tensor, "m b"], off: float, row: int, column: int) -> None:
-        """Add what may reach the threshold of a block, up to ``off`` wrong, at (row, column)."""
-        floor = self.threshold[column : column + block.shape[1]] - off
-        rows, columns = (block >= floor).nonzero(as_tuple=True)
-        score = block[rows, columns]
-        self.parts.append((score - off, score + off, columns + column, rows + row))
-        merged, *waiting = (len(part[0]) for part in self.parts)
-        if sum(waiting) > max(PENDING, merged):
-            self.merge()
+    def best(_: Part, x: Tensor) -> Tensor:
+        return torch.cat([block.topk(min(head, len(x)), 0).values for _, block in blocks(x)], 1)
 
-    def merge(self) -> None:
-        """Raise the thresholds, drop who fails them; order: centroid, best first, lower row."""
-        low, high, column, row = (torch.cat(tensors) for tensors in zip(*self.parts, strict=True))
-        order = _order(column, low, row)
-        low, high, column, row = low[order], high[order], column[order], row[order]
-        counts = torch.bincount(column, minlength=self.k)
-        rank = torch.arange(len(column)).to(column) - (counts.cumsum(0) - counts)[column]
-        last = rank == self.head - 1  # of its list
-        self.threshold[column[last]] = torch.maximum(self.threshold[column[last]], low[last])
-        kept = high >= self.threshold[column]
-        self.crowded |= torch.bincount(column[kept], minlength=self.k) > max(CROWD, self.head)
-        self.threshold[self.crowded] = torch.inf
-        kept &= ~self.crowded[column]
-        self.parts = [(low[kept], high[kept], column[kept], row[kept])]
-
-
-def heads(rows: Rows, theta: Float[Tensor, "k d"], product: Product, head: int = HEAD) -> Entries:
-    """Every centroid's ``head`` nearest samples, in float32, up to near ties at the end."""
-    lists = Lists(len(theta), min(head, rows.total), rows.device)
-    coded = code(theta, product)
-    _estimate_thresholds(rows, coded, lists, product)
-    for part, x in rows.stream():
-        for start, block, off in _scores(x, coded, product):
-            lists.offer(block, off, int(part[0]), start)
-    lists.merge()
-    column, row = _sorted(rows, theta, lists)
-    if product == "float32" or not bool(lists.crowded.any()):
-        return column, row
-    again = lists.crowded.nonzero().squeeze(1).cpu()
-    column_2, row_2 = heads(rows, theta[again], "float32", head)
-    column, row = torch.cat([column, again[column_2]]), torch.cat([row, row_2])
-    order = column.argsort(stable=True)
-    return column[order], row[order]
-
-
-def _scores(x: Tensor, coded: Coded, product: Product) -> Iterator[tuple[int, Tensor, float]]:
-    """Each block of centroids: its start, cosines with it, and their largest error."""
-    x_coded = code(x, product)
-    off = error(x_coded, coded) + SLACK
-    for start in range(0, len(coded.values), BLOCK):
-        yield start, cosines(x_coded, coded.part(slice(start, start + BLOCK))), off
-
-
-def _estimate_thresholds(rows: Rows, coded: Coded, lists: Lists, product: Product) -> None:
-    """Set thresholds that most rows fail, from a part of the pool, evenly spaced."""
+    top = torch.full((head, k), -3.0, device=rows.device)  # below any cosine
     count = min(rows.total, max(2048, rows.total // 32))
-    best = lists.threshold.repeat(lists.head, 1)
-    for _, x in rows.stream(torch.arange(count) * rows.total // count):  # no row twice
-        for start, block, off in _scores(x, coded, product):
-            columns = slice(start, start + BLOCK)
-            top = (block - off).topk(min(lists.head, len(block)), dim=0).values
-            best[:, columns] = torch.cat([best[:, columns], top]).topk(lists.head, dim=0).values
-    lists.threshold = best[-1]
+    for found in rows.map(best, torch.arange(count) * rows.total // count):  # no row twice
+        top = torch.cat([top, found]).topk(head, dim=0).values
+    threshold = top[-1] - 2 * SLACK
+
+    def passing(part: slice, x: Tensor) -> list[Candidates]:
+        candidates = []
+        for start, block in blocks(x):
+            row, column = (block >= threshold[start : start + BLOCK]).nonzero(as_tuple=True)
+            candidates.append((block[row, column], start + column, part.start + row))
+        return candidates
+
+    def merge(parts: list[Candidates]) -> list[Candidates]:
+        score, column, row = _ordered(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+        counts = torch.bincount(column, minlength=k)
+        rank = torch.arange(len(column)).to(column) - (counts.cumsum(0) - counts)[column]
+        for last, below in ((head - 1, 2 * SLACK), (max(CROWD, head) - 1, 0.0)):
+            at = rank == last  # of its list
+            threshold[column[at]] = torch.maximum(threshold[column[at]], score[at] - below)
+        kept = (score >= threshold[column]) & (rank < max(CROWD, head))
+        return [(score[kept], column[kept], row[kept])]
+
+    parts: list[Candidates] = []
+    for candidates in rows.map(passing):
+        parts += candidates
+        merged, *waiting = (len(part[0]) for part in parts)
+        if sum(waiting) > max(PENDING, merged):
+            parts = merge(parts)
+    [(_, column, row)] = merge(parts)
+    order = row.argsort()
+    column, row = column[order], row[order]
+    again = zip(rows.map(lambda _, x: x, row.cpu()), column.split(rows.chunk), strict=True)
+    score, column, row = _ordered(torch.cat([(x * theta[c]).sum(1) for x, c in again]), column, row)
+    certain = (score >= threshold[column] + SLACK) | torch.tensor(rows.total <= head)
+    counts = torch.bincount(column[certain], minlength=k)
+    return [part.tolist() for part in row[certain].cpu().split(counts.tolist())]
 
 
-def _sorted(rows: Rows, theta: Float[Tensor, "k d"], lists: Lists) -> Entries:
-    """Score the candidates in float32, all the same way, and cut where one may be missing."""
-    _, _, column, row = lists.parts[0]
-    by_row = row.argsort()
-    column, row = column[by_row], row[by_row]
-    parts = zip(rows.stream(row.cpu()), column.split(rows.chunk), strict=True)
-    score = torch.cat([(x * theta[c]).sum(1) for (_, x), c in parts])
-    if rows.total > lists.head:
-        certain = score >= lists.threshold[column] + SLACK
-        column, row, score = column[certain], row[certain], score[certain]
-    order = _order(column, score, row)
-    return column[order].cpu(), row[order].cpu()
-
-
-def _order(column: Tensor, score: Tensor, row: Tensor) -> Tensor:
-    """Sort by centroid, then best first, then by row."""
+def _ordered(score: Tensor, column: Tensor, row: Tensor) -> Candidates:
+    """By centroid, then best first, then by row."""
     order = row.argsort(stable=True)
     order = order[score[order].argsort(descending=True, stable=True)]
-    return order[column[order].argsort(stable=True)]
+    order = order[column[order].argsort(stable=True)]
+    return score[order], column[order], row[order]
 
 
-def choose(
-    rows: Rows, theta: Float[Tensor, "k d"], product: Product, head: int = HEAD
-) -> Int64[Tensor, " k"]:
+def choose(rows: Rows, theta: Float[Tensor, "k d"], head: int = HEAD) -> Int64[Tensor, " k"]:
     """Each centroid, in order, takes its nearest sample that no earlier one has taken."""
     taken: dict[int, None] = {}  # in the order of choice
     while len(taken) < len(theta):
-        rest = theta[len(taken) :]
-        column, row = heads(rows, rest, product, head)
-        for samples in row.split(torch.bincount(column, minlength=len(rest)).tolist()):
-            free = next((sample for sample in samples.tolist() if sample not in taken), None)
+        rest = theta[len(taken) : len(taken) + max(1, ENTRIES // head)]
+        for samples in heads(rows, rest, head):
+            free = next((sample for sample in samples if sample not in taken), None)
             if free is None:
+                head *= 8  # a list of which all are taken: longer ones for those that are left
                 break
             taken[free] = None
-        head *= 8  # a list of which all are taken: longer ones for the centroids that are left
     return torch.tensor(list(taken))
+
+
+def represent(
+    rows: Rows, chosen: Int64[Tensor, " k"], product: Product
+) -> tuple[Int64[Tensor, " n"], Float[Tensor, " n"]]:
+    """Each row's nearest among the chosen, by number, and the cosine to it in float32."""
+    theta = rows[chosen]
+    coded = code(theta, product, one_scale=True)
+
+    def work(_: Part, x: Tensor) -> tuple[Tensor, Tensor]:
+        c = nearest(code(x, product), coded)
+        return chosen[c.cpu()], (x * theta[c]).sum(1).cpu()
+
+    numbers, similarity = zip(*rows.map(work), strict=True)
+    return torch.cat(numbers), torch.cat(similarity)
+
+
+def numbers(name: str, values: Any, ndim: int) -> np.ndarray:
+    """The values as an array of floats, not copied where they are one; or BadInput."""
+    kind = type(values).__name__
+    try:
+        if isinstance(values, Tensor):
+            values = values.detach().cpu()
+            values = values.float() if values.dtype == torch.bfloat16 else values
+        values = np.asarray(values)
+        if values.dtype.kind in "cmMSU":  # complex, times, text
+            raise TypeError
+        if values.dtype.name not in FLOATS or not values.dtype.isnative:
+            values = values.astype(np.float32)
+    except (TypeError, ValueError, RuntimeError):
+        values = np.empty(())
+    if values.ndim != ndim or 0 in values.shape:
+        wanted = "a matrix of numbers, one row a sample" if ndim == 2 else "a number for each row"
+        raise BadInput(f"{name}: need {wanted}; got {kind} of shape {tuple(values.shape)}.")
+    return values
+
+
+def not_negative(name: str, values: Any, size: int, ndim: int) -> Tensor:
+    """``numbers`` as float32, one or one row of them for each row of X; or BadInput."""
+    values = torch.from_numpy(numbers(name, values, ndim).astype(np.float32))
+    if len(values) != size or not bool(((values >= 0) & values.isfinite()).all()):
+        raise BadInput(f"{name}: need finite numbers, 0 or larger, for each of {size} rows.")
+    return values
+
+
+def positions(name: str, values: Any, size: int) -> Int64[np.ndarray, " x"]:
+    """Numbers of rows, given so or as a mask, sorted; BadInput unless each is one, and once."""
+    values = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
+    if values.dtype == bool and values.shape == (size,):
+        return np.flatnonzero(values)
+    valid = values.ndim == 1 and (values.dtype.kind in "iuf" or not values.size)
+    index = np.unique(values) if valid else values
+    outside = valid and bool(((index < 0) | (index >= size) | (index % 1 != 0)).any())
+    if not valid or outside or len(index) < len(values):
+        raise BadInput(f"{name}: need numbers of rows, 0 to {size - 1}, each once, or a mask.")
+    return index.astype(np.int64)
+
+
+def budget_from(name: str, K: Any, size: int, kept: int) -> int:
+    """K as an int, of any type that holds one whole number; BadInput if it is out of range."""
+    try:
+        value = getattr(K, "item", lambda: K)()
+    except (ValueError, RuntimeError):  # several numbers
+        value = type(K).__name__
+    if not isinstance(value, int | float) or value % 1 != 0 or not 1 <= value <= size - kept:
+        if isinstance(value, float) and 0 < value < 1:
+            share = max(1, round(value * size))
+            raise BadInput(f"{name} is {value}; of {size} rows that share is {share}, give that.")
+        rows = f"{size - kept} rows that may be chosen"
+        raise BadInput(f"{name} is {value!r}; need a whole number, 1 or more, of the {rows}.")
+    return int(value)
 
 
 def select(
@@ -152,12 +194,10 @@ def select(
     budget: int,
     losses: Any = None,
     *,
-    excluded: Int64[np.ndarray, " x"] | Int64[Tensor, " x"] | None = None,
-    ensemble: int = 1,
-    shrinkage: float = 1.0,
+    excluded: Any = (),
+    labelled: Any = (),
     seed: int = 0,
     generator: torch.Generator | None = None,
-    draws: int | None = None,
     device: torch.device | str = "cpu",
     progress: bool = False,
     record: dict[str, Any] | None = None,
@@ -168,78 +208,59 @@ def select(
     Args:
         embeddings: N x d floats, a numpy array, a ``numpy.memmap`` or a torch tensor.
         losses: N losses, 0 or larger, which weigh the samples (equation 3); None, all alike.
-        excluded: rows that may not be chosen; the centroids are fitted to them, too.
-        ensemble: E members, started at different samples; VeCAF's is 5.
-        shrinkage: rho of the ensemble's correction, 1 gives the members' mean.
-        seed: fixes the initial centroids and the draws, unless ``generator`` is given.
-        draws: samples drawn at each reassignment but the last; 0 takes all,
-            None does while N x K is at most 10^9 and then takes 16 a centroid.
+        excluded: numbers of rows that may not be chosen; the centroids are fitted to them, too.
+        labelled: numbers of rows that are not chosen either, and are centroids that stay where they
+            are: what is near to them is covered, and the K free centroids start and go elsewhere.
+        seed: fixes the initial centroids and the batches, unless ``generator`` is given.
         device: where blocks are computed, such as ``cuda``; K centroids are matched on the CPU.
-        record: receives ``curve``, member 1's objective at each reassignment, ``objective``, the
-            last of them, ``iterations`` made, and ``centroids`` (K x d) as corrected.
+        record: receives ``curve``, member 1's objective at each step but early ones in few
+            directions, ``objective``, the last of them, ``iterations``, their number,
+            ``centroids`` (K x d) as corrected, the ``product`` and the number of ``threads``.
         options: any setting of ``descent.Plan``.
 
     Returns:
-        K distinct indices, the same for any number of threads, up to near ties that the order of
-        float32 sums decides.
+        K distinct indices, the same for any number of threads. Given the centroids they are the
+        same for any product, up to near ties that the order of float32 sums decides; the centroids
+        differ a little, where a sample lies between two.
     """
-    rows = Rows(embeddings, device=device)
-    free = np.delete(np.arange(rows.total), [] if excluded is None else np.asarray(excluded))
-    if not 1 <= budget <= len(free):
-        raise BadInput(f"budget is {budget}; use 1 to {len(free)}, the rows that may be chosen.")
-    if ensemble < 1 or not 0 < shrinkage <= 1:
-        raise BadInput("ensemble must be at least 1 and shrinkage in (0, 1].")
-    if draws is None:
-        draws = 0 if rows.total * budget <= 10**9 else min(16 * budget, rows.total)
-    plan = Plan(**checked(Plan, options | {"draws": draws}, "select"))
-    values = torch.ones(rows.total) if losses is None else torch.as_tensor(losses).detach().cpu()
-    if values.shape != (rows.total,) or not bool(((values >= 0) & values.isfinite()).all()):
-        raise BadInput(f"losses: need a finite number, 0 or larger, for each of {rows.total} rows.")
-    p = loss_distribution(values.double(), plan.loss_power)
-    g = torch.Generator().manual_seed(seed) if generator is None else generator
-    members = [Member(rows.start(budget, g), plan) for _ in range(ensemble)]
-    done = descend(rows, p, members, generator=g, progress=progress)
-    theta = combine([member.theta.cpu() for member in members], shrinkage)
-    if record is not None:
-        curve = members[0].curve
-        record |= {"curve": curve, "objective": curve[-1], "iterations": done}
-        record["centroids"] = theta.numpy()
-    candidates = Rows(embeddings, device=device, among=torch.from_numpy(free))
-    return free[choose(candidates, theta.to(rows.device), plan.product).numpy()]
+    with alone() as threads:
+        rows = Rows(embeddings, device=device, threads=threads)
+        if rows.total * rows.embeddings.shape[1] <= HELD:
+            rows = Rows(rows[slice(0, rows.total)], device=device, threads=threads, unit=False)
+        stay = positions("labelled", labelled, rows.total)
+        kept = np.union1d(stay, positions("excluded", excluded, rows.total))
+        free, fixed = np.delete(np.arange(rows.total), kept), torch.from_numpy(stay)
+        budget = budget_from("budget", budget, rows.total, len(kept))
+        plan = Plan(**checked(Plan, options, "select"))
+        values = torch.ones(rows.total)
+        if losses is not None:
+            values = not_negative("losses", losses, rows.total, 1)
+        p = loss_distribution(values.double(), plan.loss_power).to(rows.device, torch.float32)
+        product: Product = "float32" if plan.product == "auto" else plan.product
+        if plan.product == "auto" and (not plan.push or rows.total * budget > FULL):
+            product = fastest(rows.embeddings.shape[1], rows.device)
+        g = torch.Generator().manual_seed(seed) if generator is None else generator
 
+        far = torch.ones(rows.total)  # from the labelled
+        if len(fixed):
+            far = (1 - represent(rows, fixed, product)[1]).index_fill(0, fixed, 0.0)
 
-class CentroidSelector(TransformerMixin, BaseEstimator):
-    """``select`` as an estimator: ``CentroidSelector(100).fit(X).selected_indices_``."""
+        def start() -> Tensor:
+            """K samples of the pool (ActiveFT's initialisation), and those that are labelled."""
+            drawn = torch.randperm(rows.total, generator=g)
+            if len(fixed):  # without replacement, by distance: the shortest of exponential waits
+                waits = torch.rand(rows.total, generator=g).log().neg() / far.clamp_min(1e-9)
+                drawn = waits.argsort()
+            return rows[torch.cat([drawn[:budget], fixed])]
 
-    def __init__(
-        self,
-        budget: int = 100,
-        *,
-        objective: str = "ods",
-        tau: float = 0.07,
-        lambda_: float = 1.0,
-        iterations: int = 150,
-        ensemble: int = 1,
-        seed: int = 0,
-        device: str = "cpu",
-    ) -> None:
-        self.budget, self.objective, self.tau, self.lambda_ = budget, objective, tau, lambda_
-        self.iterations, self.ensemble, self.seed, self.device = iterations, ensemble, seed, device
-
-    def fit(
-        self, X: Any, y: Any = None, *, losses: Any = None, excluded: Any = None
-    ) -> "CentroidSelector":
-        """Select from X (N x d), see ``select``; ``y`` is ignored."""
-        record: dict[str, Any] = {}
-        self.selected_indices_ = select(
-            X, losses=losses, excluded=excluded, record=record, **self.get_params()
-        )
-        self.objective_curve_ = record["curve"]
-        self.centroids_ = record["centroids"]
-        return self
-
-    def transform(self, X: Any) -> Float[np.ndarray, "n k"]:
-        """Cosine of each row of X (N x d) to each centroid."""
-        rows = Rows(X, device=self.device)
-        theta = torch.from_numpy(self.centroids_).to(rows.device)
-        return torch.cat([(x @ theta.T).cpu() for _, x in rows.stream()]).numpy()
+        members = [Centroids(rows, p, start(), budget, plan, product) for _ in range(plan.ensemble)]
+        for member in members:
+            member.descend(g, progress)
+        theta = combine([member.theta[:budget].cpu() for member in members], plan.shrinkage)
+        candidates = rows.only(torch.from_numpy(free)) if len(kept) else rows
+        chosen = free[choose(candidates, theta.to(rows.device)).numpy()]
+        if record is not None:
+            curve = members[0].curve
+            record |= {"curve": curve, "objective": curve[-1], "iterations": len(curve)}
+            record |= {"centroids": theta.numpy(), "product": product, "threads": rows.threads}
+    return chosen

@@ -1,5 +1,6 @@
 """Both towers of a CLIP model (Radford et al., ICML 2021), by open_clip: frozen, float32."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ class Clip:
         """Load a folder with ``open_clip_config.json``, or a file of the weights of ``model``."""
         import open_clip  # here, as it takes seconds and few need it
 
-        named, options = f"local-dir:{place}", {}
+        named, options, code = f"local-dir:{place}", {}, {}
         if place.is_file():
             named, tag = _named(model)
             scale = {key: tag[key] for key in ("mean", "std") if key in tag}
@@ -30,8 +31,14 @@ class Clip:
             options |= {"quick_gelu": tag.get("quick_gelu", False)} if tag else {}
         wrong = f"text.weights: {place} is no readable CLIP model"  # as OpenAI's own, which is code
         with explained(wrong), torch.random.fork_rng([]):
+            if place.is_dir():  # whose configuration may name code
+                config = json.loads((place / "open_clip_config.json").read_bytes())
+                text = config["model_cfg"]["text_cfg"]
+                code = {"trust_remote_code": False} if "hf_tokenizer_name" in text else {}
+                if "hf_model_name" in text:
+                    raise ValueError("its text tower is another model, named in hf_model_name")
             clip: Any = open_clip.create_model(named, device=device, **options)
-            self._tokenize = open_clip.get_tokenizer(named)
+            self._tokenize = open_clip.get_tokenizer(named, **code)
         self._clip = clip.eval().requires_grad_(False)
         self.device, self.limit = torch.device(device), int(self._tokenize.context_length)
         size, scale = clip.visual.image_size, clip.visual.preprocess_cfg

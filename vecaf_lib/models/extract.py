@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vecaf_lib.data.images import Images, ahead
 from vecaf_lib.devices import rank_and_size, resolve, state
-from vecaf_lib.errors import BadInput
+from vecaf_lib.errors import BadInput, reason
 from vecaf_lib.files import Parts, disk_room, read_json, sha256_json, write_json
 from vecaf_lib.models.text import encode
 from vecaf_lib.models.vision import PVM
@@ -146,5 +146,7 @@ def mapped(path: Path, *, size: int) -> np.memmap:
         if rows.ndim < 2 or len(rows) != size:
             raise ValueError(f"its shape is {rows.shape}, but the pool has {size} images")
     except (OSError, ValueError, EOFError) as error:
-        raise BadInput(f"{path} cannot be used ({error}); delete it and `dvc repro`.") from error
+        raise BadInput(
+            f"{path} cannot be used ({reason(error)}); delete it and `dvc repro`."
+        ) from error
     return rows

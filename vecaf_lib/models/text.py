@@ -171,7 +171,7 @@ class SentenceEncoder:
         # here, as it takes seconds and few need it
         from sentence_transformers.sentence_transformer.modules import Transformer
 
-        local = {"local_files_only": True}
+        local = {"local_files_only": True, "trust_remote_code": False}
         options = local | {"dtype": torch.float32, "weights_only": True}
         wrong = f"text.weights: {folder} is no readable model"
         with files.explained(wrong), files.quiet(), torch.random.fork_rng([]):

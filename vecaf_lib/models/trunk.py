@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
-from timm.models import EfficientNet, VisionTransformer
 from torch import Tensor, nn
 
 from vecaf_lib.data.images import Index, LazyImages
@@ -22,9 +21,9 @@ from vecaf_lib.models.vision import PVM, template
 
 Trainable = Literal["all", "last_blocks", "head"]  # the classifier in any case
 Names = tuple[str, ...]
-FAMILIES: dict[type, tuple[Names, Names]] = {  # parts before the blocks, and after them
-    EfficientNet: (("conv_stem", "bn1"), ("conv_head", "bn2")),
-    VisionTransformer: (
+FAMILIES: dict[str, tuple[Names, Names]] = {  # parts before its blocks, and after
+    "EfficientNet": (("conv_stem", "bn1"), ("conv_head", "bn2")),
+    "VisionTransformer": (
         ("patch_embed", "cls_token", "reg_token", "dist_token", "pos_embed", "norm_pre"),
         ("norm",),
     ),
@@ -46,16 +45,17 @@ def freeze(pvm: PVM, trainable: Trainable, blocks: int = 1) -> None:
 
 def state_shape(name: str, image_size: int, trainable: Trainable, blocks: int = 1) -> torch.Size:
     """Shape of the states of one image, without making tensors; BadInput as of ``freeze``."""
+    backbone = template(name, image_size)
     with torch.device("meta"), torch.inference_mode():
-        trunk, _ = _split(template(name, image_size), trainable, blocks)
+        trunk, _ = _split(backbone, trainable, blocks)
         return trunk(torch.zeros(1, 3, image_size, image_size)).shape[1:]
 
 
 def _split(backbone: Any, trainable: Trainable, blocks: int) -> tuple["Trunk", nn.Module]:
     if trainable == "head":
         return Trunk(backbone, whole=True), NoTail(backbone.head_hidden_size)
-    kind = next((kind for kind in FAMILIES if isinstance(backbone, kind)), None)
-    name = type(backbone).__name__
+    classes = [part.__name__ for part in type(backbone).__mro__]
+    kind, name = next((part for part in classes if part in FAMILIES), None), classes[0]
     if kind is None:
         raise BadInput(
             f"training.trainable: last_blocks is for models of the kinds EfficientNet, ViT and "

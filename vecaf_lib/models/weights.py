@@ -9,16 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
-import timm
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-from timm.models import PretrainedCfg, get_arch_name, get_pretrained_cfg, load_state_dict
 from torch import Tensor
 
-from vecaf_lib.errors import BadInput, did_you_mean
+from vecaf_lib.errors import BadInput, did_you_mean, reason
 from vecaf_lib.files import sha256_file
 
 PACKAGED = {  # repository: (package, file or folder in it); Apache-2.0
@@ -108,12 +105,14 @@ def fetch(checkpoint: Checkpoint) -> Path:
     return place
 
 
-def known_model(name: str) -> PretrainedCfg:
-    """What timm states of the pretrained model ``name``, such as vit_base_patch16_224.dino."""
-    architecture = get_arch_name(name)
+def known_model(name: str) -> Any:
+    """What timm states (PretrainedCfg) of a model ``name``, such as vit_base_patch16_224.dino."""
+    import timm  # here, as it takes a second and settings need it not
+
+    architecture = timm.models.get_arch_name(name)
     with suppress(RuntimeError):  # timm's error for an unknown tag
         if timm.is_model(architecture):
-            return get_pretrained_cfg(name) or PretrainedCfg()
+            return timm.models.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
     choices = timm.list_pretrained(f"{architecture}.*") or timm.list_models()
     raise BadInput(f"vision.name: timm has no model {name!r}; {did_you_mean(name, choices)}.")
 
@@ -134,6 +133,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
     Wrappings and prefixes are taken off; of DINO's own files it is the teacher's backbone.
     """
+    from timm.models import load_state_dict
+
     with explained(f"vision.weights: {path} is no readable state_dict of tensors"):
         state: Any = load_state_dict(str(path))  # timm's: weights_only=True
         state = state.get("teacher", state)
@@ -148,8 +149,7 @@ def explained(sentence: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = shorten(str(error), 300, placeholder=" ...") or repr(error)
-        raise BadInput(f"{sentence} ({reason}).") from error
+        raise BadInput(f"{sentence} ({reason(error)}).") from error
 
 
 @contextmanager

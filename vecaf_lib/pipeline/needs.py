@@ -12,12 +12,14 @@ import torch
 from vecaf_lib import captions
 from vecaf_lib.data.fetch import fetch as fetch_images
 from vecaf_lib.data.images import FileImages, ImageSet
-from vecaf_lib.data.load import load_lazily
+from vecaf_lib.data.load import SPLITS, all_ids, load_lazily
 from vecaf_lib.errors import BadInput
 from vecaf_lib.models import text, weights
+from vecaf_lib.models.clip import checkpoint
 from vecaf_lib.models.trunk import state_shape
 from vecaf_lib.models.vision import template
-from vecaf_lib.pipeline.settings import Settings, profile_path, read
+from vecaf_lib.pipeline.runs import refuse_misfit
+from vecaf_lib.pipeline.settings import Method, Settings, profile_path, read
 from vecaf_lib.results.runs import runs_of
 from vecaf_lib.selection.pool import budget_of
 
@@ -48,18 +50,18 @@ def check(settings: Settings, *, data: Path) -> Iterator[Line]:
         splits[split] = own = load_lazily(split=split, data=data, **section)
         return f"{len(own):,} of {len(own.class_names)} classes"
 
-    for split in ("train", "validation", "test"):
+    for split in SPLITS:
         yield _line(f"images, {split}", images, split)
     pool = splits.get("train")
-    yield _line("captions", _captions, settings, pool)
-    vision, own = settings.vision, settings.text
-    yield _line("vision model", weights.weights_file, vision.name, vision.weights)
+    yield _line("captions", _captions, settings, pool, data)
+    for model in _models(settings):
+        yield _line(*model)
     yield _line("pretraining", _pretraining, settings)
-    yield _line("text encoder", text.locate, own.name, own.weights, own.model, own.revision)
     if pool is not None:
-        yield _line("budgets", _budgets, settings, len(pool))
+        yield _line("budgets", _budgets, settings, pool)
         yield _line("disk", _disk, settings, splits, data)
     yield _line("finetuned", _finetuned, settings)
+    yield _line("pages", _pages, settings)
     needed = settings.compute.memory_gib or 0.0
     yield _line("memory", _room, needed, psutil.virtual_memory().available / GIB)
     yield _line("processor", _processor, settings)
@@ -82,19 +84,39 @@ def _print(settings: Settings, lines: Iterable[Line]) -> None:
         raise BadInput(f"Profile {settings.profile} lacks: {'; '.join(missing)}.")
 
 
-def _captions(settings: Settings, pool: ImageSet | None) -> str:
+def _captions(settings: Settings, pool: ImageSet | None, data: Path) -> str:
     source = settings.captions.source
     if captions.is_file(source) and pool is not None:
-        return f"{len(captions.read_captions(Path(source), pool.ids)):,} in {source}"
+        known = all_ids(data=data, **settings.dataset.model_dump())
+        return f"{len(captions.read_captions(Path(source), pool.ids, known)):,} in {source}"
     captions.locate(source, settings.captions.options)
     return f"by {source}"
 
 
-def _budgets(settings: Settings, images: int) -> str:
-    if (batch := settings.training.batch_size) > images:
-        raise BadInput(f"training.batch_size is {batch}, but the pool has {images} images.")
-    ratios = sorted({run.ratio for run in runs_of(settings)})
-    return ", ".join(f"{ratio:g} % is {budget_of(ratio, images):,}" for ratio in ratios)
+def _models(settings: Settings) -> Iterator[tuple[Any, ...]]:
+    """Each pretrained model: its name, what locates it, which model, its weights, and more."""
+    left_out = {name for table in settings.tables.values() for name in table.optional}
+    used: list[Settings | Method] = [settings]
+    used += [method for name, method in settings.methods.items() if name not in left_out]
+    found: dict[tuple[Any, ...], str] = {}
+    for own in used:
+        if own.vision:
+            found[weights.weights_file, own.vision.name, own.vision.weights] = "vision model"
+        if e := own.text:
+            found[text.locate, e.name, e.weights, e.model, e.revision] = "text encoder"
+        if isinstance(own, Method) and (style := own.stylise):
+            files = checkpoint(style.model, style.weights, field="stylise")
+            found[weights.locate, files, style.weights] = "CLIPstyler's CLIP"
+    return ((name, *where) for where, name in found.items())
+
+
+def _budgets(settings: Settings, pool: ImageSet) -> str:
+    for run in (runs := runs_of(settings)):
+        refuse_misfit(run, pool, settings.training.batch_size)
+    if (pool.labels.bincount() > 1).sum() < 2:
+        raise BadInput("The pool needs two classes of at least two images; add images.")
+    ratios = sorted({run.ratio for run in runs})
+    return ", ".join(f"{ratio:g} % is {budget_of(ratio, len(pool)):,}" for ratio in ratios)
 
 
 def _pretraining(settings: Settings) -> str:
@@ -110,6 +132,20 @@ def _pretraining(settings: Settings) -> str:
                 "weights that were made without labels."
             )
     return "without ImageNet's labels"
+
+
+def _pages(settings: Settings) -> None:
+    vecaf, drawn = settings.methods.get("vecaf"), settings.figures.methods
+    if not (vecaf and vecaf.select == "ods" and vecaf.cea and not vecaf.vision):
+        raise BadInput("methods.vecaf should be there, with select: ods, cea, and no vision model.")
+    if lacking := sorted({"activeft", "vecaf"} - {*drawn}):
+        raise BadInput(
+            f"figures.methods has no {lacking[0]}; figure 6 compares activeft and vecaf."
+        )
+    if "table1" not in settings.tables:
+        raise BadInput("tables.table1 is missing, which the report begins with.")
+    if "full" in drawn and "full" not in settings.tables["table1"].methods:
+        raise BadInput("figures.methods has full, but tables.table1.methods not; add it there.")
 
 
 def _finetuned(settings: Settings) -> str:
@@ -170,14 +206,11 @@ def fetch(profile: str | None, dataset: str | None = None) -> None:
         fetch_images(dataset, DATA)
         return
     settings = settings_of(profile)
-    vision, own, source = settings.vision, settings.text, settings.captions
-    parts: dict[str, tuple[Any, ...]] = {"images": (_fetch_images, settings)}
-    if vision.weights == "hub":
-        parts["vision model"] = weights.weights_file, vision.name, "hub", True
-    if own.weights == "hub":
-        parts["text encoder"] = text.locate, own.name, "hub", own.model, own.revision, True
-    parts["captioner"] = captions.locate, source.source, source.options, True
-    _print(settings, (_line(name, *part) for name, part in parts.items()))
+    source = settings.captions
+    parts: list[tuple[Any, ...]] = [("images", _fetch_images, settings)]
+    parts += [(*model, True) for model in _models(settings) if model[3] == "hub"]
+    parts += [("captioner", captions.locate, source.source, source.options, True)]
+    _print(settings, (_line(*part) for part in parts))
 
 
 def _fetch_images(settings: Settings) -> None:

@@ -32,6 +32,8 @@ _METADATA = {
 }
 # Dates of figures are fixed, and nothing is fetched, unless the environment says otherwise.
 _KERNEL = {"SOURCE_DATE_EPOCH": "0", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+_KERNEL |= {"USER": str(os.getuid())}  # for libraries that ask for a name, where there is none
+_INLINE = "module://matplotlib_inline.backend_inline"
 
 
 def read_notebook(path: Path) -> NotebookNode:
@@ -104,12 +106,13 @@ def execute(source: Path, output: Path, parameters: Mapping[str, Any]) -> None:
         raise BadInput(f"{source} has no parameter {name!r}; {did_you_mean(name, declared)}.")
     with tempfile.TemporaryDirectory(prefix="vecaf-") as folder:
         working, config = Path(folder, "working.ipynb"), Config()
+        config.KernelManager.connection_file = f"{folder}/kernel.json"
         if len(folder) < 80:  # of a socket's 100; ports collide when stages start side by side
             config.KernelManager.transport = "ipc"
-            config.KernelManager.connection_file = f"{folder}/kernel.json"
         try:
             with progress.relay(output.stem) as bars:
-                os.environ.update(_KERNEL | os.environ | bars)  # which the kernel inherits
+                own = _surroundings(Path(folder))
+                os.environ.update(_KERNEL | os.environ | bars | own)  # which the kernel inherits
                 papermill.execute_notebook(
                     notebook,
                     working,
@@ -133,6 +136,19 @@ def execute(source: Path, output: Path, parameters: Mapping[str, Any]) -> None:
             ) from error
         _keep(working, output)
     failed.unlink(missing_ok=True)
+
+
+def _surroundings(folder: Path) -> dict[str, str]:
+    """What makes a kernel this environment's own, with pictures, whatever the user's settings."""
+    from ipykernel.kernelspec import write_kernel_spec
+
+    write_kernel_spec(folder / "kernels" / "python3")
+    os.environ.pop("PYTHONSTARTUP", None)
+    own = {"JUPYTER_PATH": str(folder), "IPYTHONDIR": str(folder)}
+    own |= {"MPLBACKEND": _INLINE, "MATPLOTLIBRC": os.devnull}
+    if not os.access(Path("~").expanduser(), os.W_OK):
+        own |= dict.fromkeys(("MPLCONFIGDIR", "NUMBA_CACHE_DIR"), str(folder))
+    return own
 
 
 def _keep(working: Path, output: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from vecaf_lib import captions as captioning
 from vecaf_lib.data.images import ImageSet
-from vecaf_lib.data.load import SPLITS, load
+from vecaf_lib.data.load import SPLITS, all_ids, load
 from vecaf_lib.devices import rank_and_size, use_device
 from vecaf_lib.files import read_json, sha256_file, sha256_json
 from vecaf_lib.models.extract import encode_into, extract
@@ -46,7 +46,8 @@ def caption(
     source, options = captions["source"], captions["options"]
     Path(store).mkdir(parents=True, exist_ok=True)  # an output of the stage
     if captioning.is_file(source):
-        sentences = captioning.read_captions(Path(source), pool.ids)
+        known = all_ids(data=Path(data), **dataset)
+        sentences = captioning.read_captions(Path(source), pool.ids, known)
         record = {"captioner": "file", "sha256": sha256_file(Path(source))}
     else:
         made_by = captioning.make(source, pool_images=pool.images, options=options, device=device)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vecaf_lib.errors import BadInput
-from vecaf_lib.files import read_json, sha256_json
+from vecaf_lib.files import file_name, read_json, sha256_json
 
 SETTINGS = "VECAF_SETTINGS"  # set where the pipeline runs a notebook: the folder of ...
 SECTIONS = Path("data/generated/settings")  # ... the validated sections, a JSON file each
@@ -119,4 +119,4 @@ def views(settings: Mapping[str, Any], method: str | None = None) -> Views:
 
 
 def _key(section: Mapping[str, Any]) -> str:
-    return f"{section['name']}-{sha256_json(dict(section))[:8]}".replace("/", "_")
+    return f"{file_name(section['name'])}-{sha256_json(dict(section))[:8]}"

@@ -29,7 +29,7 @@ from vecaf_lib.pipeline.project import Views, views
 from vecaf_lib.pipeline.provenance import code_digests, modules_behind
 from vecaf_lib.results.runs import Run
 from vecaf_lib.seeding import generator
-from vecaf_lib.selection.pool import budget_of
+from vecaf_lib.selection.pool import budget_of, labels_seen
 from vecaf_lib.stylise import stylised
 from vecaf_lib.training import Recipe
 
@@ -167,8 +167,7 @@ def make_run(job: Job, run: Run) -> dict[str, Any]:
         )
     if method["domains"] and not run.target:
         result["domains"] = {name: _in_domain(job, pvm, name) for name in method["domains"]}
-    all_labels = "losses" in module.NEEDS or method["class_names"]
-    result["labels_seen"] = "all" if all_labels else "chosen only"
+    result["labels_seen"] = "all" if method["class_names"] else labels_seen(method["select"])
     ours = {str(warning.message) for warning in caught if "vecaf_lib" in warning.filename}
     return result | {"warnings": sorted(ours)}
 

@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from joblib import Parallel, delayed, parallel_config
 
+from vecaf_lib.data.images import ImageSet
 from vecaf_lib.devices import rank_and_size
 from vecaf_lib.errors import BadInput
 from vecaf_lib.options import one_of
@@ -21,6 +22,8 @@ from vecaf_lib.pipeline.run import Job, make_run
 from vecaf_lib.results.runs import Run, RunStore
 from vecaf_lib.selection.pool import budget_of
 
+ANSWER = 10  # seconds that a Dask scheduler has to answer
+
 
 def make_runs(jobs: Mapping[str, Job], runs: Sequence[Run], folder: Path) -> int:
     """Make those runs whose file is not whole or came from other code or inputs; how many it made.
@@ -28,13 +31,8 @@ def make_runs(jobs: Mapping[str, Job], runs: Sequence[Run], folder: Path) -> int
     BadInput if a run does not fit the pool (then none starts), or fails, or is killed.
     """
     for run in runs:  # refuse at once what would fail only after other runs
-        pool = jobs[run.method].images("train")
-        batch = jobs[run.method].settings["training"]["batch_size"]
-        if batch > (size := len(pool)):
-            raise BadInput(f"training.batch_size is {batch}, more than the pool's {size} images.")
-        budget_of(run.ratio, size)
-        if run.target:
-            one_of(run.target, pool.class_names, "class of the pool, but stands in targets")
+        job = jobs[run.method]
+        refuse_misfit(run, job.images("train"), job.settings["training"]["batch_size"])
     provenance = {name: job.provenance() for name, job in jobs.items()}
     for part in folder.glob("*/.*.part"):  # unfinished copies that a kill left
         part.unlink(missing_ok=True)
@@ -53,6 +51,10 @@ def make_runs(jobs: Mapping[str, Job], runs: Sequence[Run], folder: Path) -> int
         plain = json.loads(json.dumps(work, default=str))
         launch(make_all, plain, processes=compute["processes"])
         return len(todo)
+    if compute["dask"]:
+        parts = [(jobs[run.method], run, provenance[run.method]) for run in todo]
+        _follow(_on_dask(compute["dask"], parts, folder), len(todo))
+        return len(todo)
     tasks = (delayed(make_and_store)(jobs[r.method], r, provenance[r.method], folder) for r in todo)
     with parallel_config(
         "loky",
@@ -70,6 +72,18 @@ def make_runs(jobs: Mapping[str, Job], runs: Sequence[Run], folder: Path) -> int
                 "repeat, finished runs are kept."
             ) from error
     return len(todo)
+
+
+def refuse_misfit(run: Run, pool: ImageSet, batch: int) -> None:
+    """Refuse a run that cannot be made from the pool: its batches, its sets, its target."""
+    if batch > (size := len(pool)):
+        raise BadInput(f"training.batch_size is {batch}, more than the pool's {size} images.")
+    budget = budget_of(run.ratio, size)
+    if run.sets == "kept" and run.loops * budget > size:
+        many = f"{run.loops} kept sets of {budget} images"
+        raise BadInput(f"ratio: {many} are more than the pool's {size}; lower {run.ratio:g} %.")
+    if run.target:
+        one_of(run.target, pool.class_names, "class of the pool, but stands in targets")
 
 
 def make_and_store(job: Job, run: Run, provenance: Mapping[str, Any], folder: Path | str) -> Run:
@@ -93,6 +107,53 @@ def make_all(
     """Make runs one after another, each shared by all processes of a launch."""
     todo = [(Job(**jobs[run["method"]]), Run(**run), provenance[run["method"]]) for run in runs]
     _follow((make_and_store(*parts, folder) for parts in todo), len(todo))
+
+
+def _on_dask(
+    address: str, parts: Sequence[tuple[Job, Run, Mapping[str, Any]]], folder: Path
+) -> Iterator[Run]:
+    """Make runs on the workers of a Dask scheduler; one whose worker dies starts on another.
+
+    Dask's own futures: joblib's Dask backend (1.6) waits for ever for a run that kills each worker.
+    """
+    try:
+        from distributed import CancelledError, Client, KilledWorker, as_completed
+    except ImportError as error:
+        raise BadInput("compute.dask needs Dask; `pip install 'vecaf[dask]'`.") from error
+    try:
+        client = Client(address, timeout=ANSWER, set_as_default=False)
+    except OSError as error:
+        raise BadInput(
+            f"compute.dask: no scheduler answers at {address}; start one with `dask scheduler`, "
+            "or leave the setting out."
+        ) from error
+    with client:
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        if not workers or any(worker["nthreads"] > 1 for worker in workers):
+            raise BadInput(
+                f"compute.dask: {len(workers)} workers are at {address}; it should be one or more, "
+                f"each of one thread: `dask worker {address} --nthreads 1`."
+            )
+        tasks = [(make_and_store, *part, folder.absolute()) for part in parts]
+        futures = [client.submit(_there, Path.cwd(), *task, pure=False) for task in tasks]
+        try:
+            for future in as_completed(futures, loop=client.loop):
+                yield future.result()
+        except (KilledWorker, CancelledError) as error:
+            raise BadInput(
+                "Dask lost its scheduler or too many workers, most often for want of memory; start "
+                "them anew and repeat, finished runs are kept."
+            ) from error
+
+
+def _there(place: Path, function: Callable[..., Run], *arguments: Any) -> Run:
+    """In a Dask worker: the call, without bars, in the folder of the process that asks for it."""
+    progress.silence()
+    try:
+        os.chdir(place)
+    except OSError as error:
+        raise BadInput(f"compute.dask: a worker does not see {place}; share it.") from error
+    return function(*arguments)
 
 
 def _follow(runs: Iterable[Run], total: int) -> None:

@@ -5,6 +5,7 @@ Runs are not listed: the tables and figures ask for them (``vecaf_lib.results.ru
 """
 
 import math
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -17,7 +18,7 @@ from vecaf_lib import captions, selection
 from vecaf_lib.cea import OFFICIAL, Augmentation
 from vecaf_lib.data.load import Corruption, Severity
 from vecaf_lib.data.load import option_schema as dataset_options
-from vecaf_lib.data.place import KNOWN
+from vecaf_lib.data.place import KNOWN, nfc
 from vecaf_lib.devices import Device, Precision
 from vecaf_lib.errors import BadInput, did_you_mean
 from vecaf_lib.evaluation import FirstLosses
@@ -28,10 +29,26 @@ from vecaf_lib.options import Count, NotNegative, Positive, Whole, one_of, schem
 from vecaf_lib.training import Recipe
 
 Some = Field(min_length=1)
-Ratio = Annotated[float, Field(gt=0, le=100)]  # percent
+
+
+def _short(ratio: float) -> float:
+    if ratio != float(f"{ratio:g}"):
+        raise ValueError(f"{ratio} has more than six digits, which no table shows; round it")
+    return ratio
+
+
+Ratio = Annotated[float, Field(gt=0, le=100), After(_short)]  # percent
 NotEmpty = Annotated[str, Some]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 ImageSize = Annotated[int, Field(ge=32, le=1024)]  # px
+PLAIN = {  # what is no text without quotes: YAML 1.2, less 010; not yes, 1:30 and 1_0 of YAML 1.1
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?(0|[1-9]\d*)",
+    "float": r"[-+]?(((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][-+]?\d+)?|\.(inf|nan|NaN))",
+    "merge": r"<<",
+}
+Class = Annotated[str, After(nfc)]
 PaperTable = Literal["table1", "table2", "table3", "table5", "table6", "table7"]
 
 
@@ -59,13 +76,19 @@ def _options(options: dict[str, Any], info: Any) -> dict[str, Any]:
     return options
 
 
+def _address(text: str) -> str:
+    if not re.fullmatch(r"(tcp|tls)://[^/\s]+:\d+", text):
+        raise ValueError(f"{text!r} is no address of a Dask scheduler, such as tcp://host:8786")
+    return text
+
+
 Options = Annotated[dict[str, Any], Field(validate_default=True), After(_options)]
 
 
 class Section(BaseModel):
     """A part of the settings: unknown keys, NaN and infinity are refused."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True, strict=True)
 
 
 # What a loop finetunes on: the set it selects, or all sets so far.
@@ -206,7 +229,7 @@ class Table(Section):
     ratios: Annotated[list[Ratio], Some]
     loops: Annotated[list[Count], Some] = [3]
     sets: Sets = ["fresh"]
-    targets: list[str] = []  # classes told from all others, a run each (Table 2)
+    targets: list[Class] = []  # classes told from all others, a run each (Table 2)
     readings: Annotated[list[Literal["finetuning", "selection"]], Some] = ["finetuning"]  # of it
     seeds: list[Whole] = []  # the table's own (a replication); none are the profile's
     reference: str | None = None  # the row that the others are compared with
@@ -232,6 +255,8 @@ class Compute(Section):
     threads: Count = 1  # torch's, of each
     device: Device = "auto"
     processes: Count = 1  # that share one run and one pass over the images, a GPU each
+    # scheduler whose workers, of one thread each and sharing the folder, make runs in place of ours
+    dask: Annotated[str, After(_address)] | None = None
     precision: Precision = "float32"  # of training
     evaluation_precision: Precision | None = None  # of passes without gradients; null is the same
     memory_gib: Positive | None = None  # what the profile needs, for ``vecaf check``
@@ -251,7 +276,7 @@ class Settings(Section):
     domains: dict[Name, Domain] = {}
     seeds: Annotated[list[Whole], Some]
     methods: Annotated[dict[Name, Method], Some]
-    tables: dict[Literal[PaperTable, "decisions", "variant", "replication"], Table] = {}
+    tables: dict[Literal[PaperTable, "decisions", "variant", "replication"], Table]
     figures: Figures
     compute: Compute = Compute()
 
@@ -269,7 +294,10 @@ def _misfits(kind: str, section: Any, above: Mapping[str, Any]) -> Iterator[str]
     short = f"but training.steps is only {steps}"
     if kind == "seeds" and len(set(section)) < len(section):
         yield f"{section} has a seed twice; each repetition needs a seed of its own"
+    source = above["captions"].source if "captions" in above else ""
     for name, method in section.items() if kind == "methods" else ():
+        if method.caption_part != "whole" and source in {*captions.CAPTIONERS} - {"tags"}:
+            yield f"{name}.caption_part needs captions.source tags, not {source}"
         used = filter(None, [method.domain, *method.domains])
         yield from _unknown(name, used, above.get("domains", {}), "domain")
     for name, table in section.items() if kind == "tables" else ():
@@ -282,10 +310,13 @@ def _misfits(kind: str, section: Any, above: Mapping[str, Any]) -> Iterator[str]
             yield f"{name}.loops has {most}, {short}"
         if "kept" in table.sets and most * max(table.ratios) > 100:
             yield f"{name}.sets has kept, but {most} x {max(table.ratios):g} % exceed the pool"
+        yield from _of_one_table(name, table, above.get("methods", {}))
         if name == "table3" and any(methods[row].domains == [] for row in rows if methods.get(row)):
             yield f"{name} has a method whose domains are empty; name some"
         if both := sorted({*table.seeds} & {*above.get("seeds", ())}):
             yield f"{name}.seeds has {both}, which are the profile's; its own must be others"
+    if kind == "tables" and "table1" not in section:
+        yield "table1 is missing; the report is about it"
     if kind == "figures":
         yield from _unknown("methods", section.methods, above.get("methods", section.methods))
         counts = {"loops": section.loops, "loss_window": section.loss_window}
@@ -294,8 +325,30 @@ def _misfits(kind: str, section: Any, above: Mapping[str, Any]) -> Iterator[str]
         count, workers = section.processes, section.workers
         if count > 1 and workers > 1:
             yield f"processes is {count} and workers is {workers}; one of them must be 1"
+        if count > 1 and section.dask:
+            yield f"processes is {count}, but dask makes each run in one; leave one of them out"
         if "training" in above and (batch := above["training"].batch_size) % count:
             yield f"processes is {count}, no divisor of training.batch_size ({batch})"
+
+
+def _of_one_table(name: str, table: Table, methods: Mapping[str, Method]) -> Iterator[str]:
+    """What the page of tables cannot show: cells that it does not tell apart, or lacks."""
+    several = {"table1": ("ratios", "single_run"), "table2": ("targets",), "table7": ("loops",)}
+    for field, most in {"ratios": 1, "loops": 1, "targets": 0, "single_run": 0}.items():
+        if field not in several.get(name, ()) and len(set(getattr(table, field))) > most:
+            yield f"{name}.{field} has {getattr(table, field)}; it may have {most or 'none'}"
+    if name == "table2" and not table.targets:
+        yield f"{name}.targets is empty; name a class that is told from all others"
+    if name == "table7" and len(set(table.methods)) > 1:
+        yield f"{name}.methods has {table.methods}; it may have 1"
+    if name in ("table6", "decisions", "variant", "replication") and not table.reference:
+        yield f"{name}.reference is missing; name the method that the others are compared with"
+    for row in table.methods if name == "table6" else ():
+        if row in methods and "loss_power" not in methods[row].options:
+            yield f"{name} has {row}, whose selector has no loss_power, so no ODS to switch off"
+    pairs = [(methods[row].vision, methods[row].text) for row in table.methods if row in methods]
+    if name == "table5" and any(pairs.count(pair) > 1 for pair in pairs):
+        yield f"{name} has two methods with one vision model and one text encoder; keep one"
 
 
 def _unknown(
@@ -315,10 +368,30 @@ def change(content: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
     return dict(content)
 
 
+class _Reader(yaml.SafeLoader):
+    """YAML in which no key is there twice, and what looks like text is text."""
+
+    yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012 (filled below)
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node, lines = super().compose_mapping_node(anchor), dict[Any, int]()
+        for key, line in ((str(key.value), key.start_mark.line + 1) for key, _ in node.value):
+            if key in lines:
+                both = f"in lines {lines[key]} and {line}"
+                raise BadInput(f"{self.name}: {key} is there twice, {both}; keep one.")
+            lines[key] = line
+        return node
+
+
+for kind, form in PLAIN.items():
+    _Reader.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", re.compile(rf"({form})$"), [None])
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file's sections; BadInput if it is missing, no YAML, or empty."""
+    """A YAML file's sections; BadInput if it is missing, no YAML, empty, or has a key twice."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            content = yaml.load(file, _Reader)
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} is not readable YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(content, dict):
@@ -378,9 +451,12 @@ def write_sections(params: Path, folder: Path) -> None:
 
 
 def profile_path(name: str, profiles: Path) -> Path:
-    """The file of a profile; BadInput if there is none."""
+    """The file of a profile; BadInput if there is none, or it has another profile's name."""
     files = {path.stem: path for path in sorted(profiles.glob("*.yaml"))}
-    return files[one_of(name, files, "profile")]
+    path = files[one_of(name, files, "profile")]
+    if (inside := read_yaml(path).get("profile")) != name:
+        raise BadInput(f"{path}: profile is {inside!r}; it should be {name}, as the file is named.")
+    return path
 
 
 def switch(name: str, *, profiles: Path, params: Path, force: bool = False) -> None:

@@ -1,6 +1,7 @@
 """Groups of runs as the rows of a table: mean, standard error, paired difference to a reference."""
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, fontManager, get_font
 from scipy import stats
 
 from vecaf_lib.errors import BadInput
@@ -101,6 +103,21 @@ def difference(mean: float, low: float, high: float) -> str:
     return f"{signed[0]} [{interval}] {'▲' if low > 0 else '▼' if high < 0 else '○'}"
 
 
+def plain(text: str) -> str:
+    """Text from anyone, such as a prompt or a name, as Markdown that is never markup."""
+    return re.sub(r"([\\`*_{}\[\]<>|$&#~!@])", r"\\\1", " ".join(text.split()))
+
+
+def fonts(text: str) -> list[str]:
+    """Names of fonts that have the letters of ``text``, as far as any installed one has them."""
+    names, missing = ["DejaVu Sans"], {ord(letter) for letter in text if letter.isprintable()}
+    missing -= get_font(findfont(names[0])).get_charmap().keys()
+    for font in sorted(fontManager.ttflist, key=lambda font: (font.name, font.fname)):
+        if missing and missing & (has := get_font(font.fname).get_charmap().keys()):
+            names, missing = [*names, font.name], missing - has
+    return names
+
+
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a CSV file with four decimals: equal tables are equal bytes."""
     atomic_write(path, table.to_csv(index=False, float_format="%.4f", lineterminator="\n").encode())
@@ -114,7 +131,9 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     if not path.is_file():
         raise BadInput(f"{path} is missing; `dvc repro` makes it.")
-    table = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str))
+    # a class may be called NA or null
+    texts = dict.fromkeys(TEXTS, str)
+    table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""])
     return table.fillna(dict.fromkeys(table.select_dtypes(exclude="number"), ""))
 
 

@@ -21,7 +21,19 @@ LABELS = {  # method -> the name that is printed for it
     "ta_vaal": "TA-VAAL",
     "alfa_mix": "ALFA-Mix",
     "activeft": "ActiveFT",
+    "kmeans": "k-means centres",
+    "coreset": "CoreSet",
+    "typiclust": "TypiClust",
+    "probcover": "ProbCover",
+    "maxherding": "MaxHerding",
+    "bilaf": "BiLAF",
+    "badge": "BADGE",
+    "uherding": "UHerding",
+    "ods_margin": "ODS by margin",
     "topk_loss": "Top-K loss",
+    "loss_herding": "Herding by loss",
+    "class_herding": "Class-quota herding",
+    "stratified": "Random, stratified",
     "full": "Full-data FT",
     "vecaf": "VeCAF",
     "vecaf_no_ods": "VeCAF without ODS",
@@ -53,6 +65,13 @@ LABELS = {  # method -> the name that is printed for it
     "paced_alone": "Self-paced without the ensemble",
     "paced_printed": "Self-paced, VeCAF's selection",
     "clipstyler": "CLIPstyler",
+}
+
+
+GROUPS = {  # of Table 1, by the labels that a selection may look at
+    "none": "embeddings alone",
+    "chosen": "labels of what it chose",
+    "all": "labels of the whole pool",
 }
 
 

@@ -2,14 +2,13 @@
 
 import itertools
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from vecaf_lib.errors import BadInput
-from vecaf_lib.files import RUN_SUFFIX, read_run, sha256_json, write_run
+from vecaf_lib.files import RUN_SUFFIX, file_name, read_run, sha256_json, write_run
 
 FORMAT = "vecaf-run-1"
 OLDER = {"sets": "fresh", "reading": ""}  # what files of older runs do not name
@@ -43,8 +42,9 @@ class Run:
         """
         kind = ("multi" if self.multi_run else "single") + "-kept" * (self.sets == "kept")
         loss = "s" if self.reading else "t"
-        target = f"-{loss}" + re.sub(r"\W+", "_", self.target) if self.target else ""
-        return f"{kind}-r{self.ratio:g}-l{self.loops}-s{self.seed}{target}"
+        target = f"-{loss}{file_name(self.target)}" if self.target else ""
+        ratio = repr(self.ratio).removesuffix(".0")
+        return f"{kind}-r{ratio}-l{self.loops}-s{self.seed}{target}"
 
     @property
     def file(self) -> str:

@@ -52,14 +52,18 @@ def out_of_fold(
     Standardised embeddings, 128 principal components, five stratified folds, at most 200 iterations
     of the solver (50 above 20,000 images). The share of images whose class is not their label is
     the simplest form of confident learning (Northcutt et al., JAIR 2021). A column a class that
-    occurs; BadInput if one has fewer than two images, or there is only one.
+    occurs; NaN, with a warning, for an image that is alone in its class. BadInput if fewer than two
+    classes have two images.
     """
-    counts = np.unique(labels, return_counts=True)[1]
-    if len(counts) < 2 or counts.min() < 2:
-        raise BadInput(
-            f"labels: {len(counts)} classes, the smallest of {counts.min()} images; out-of-fold "
-            "predictions need at least two classes of two."
-        )
+    classes, counts = np.unique(labels, return_counts=True)
+    if (alone := counts < 2).sum() > len(counts) - 2:
+        raise BadInput("labels: out-of-fold predictions need at least two classes of two images.")
+    if alone.any():
+        text = f"{alone.sum()} classes with one image are left out of out-of-fold predictions"
+        warnings.warn(f"{text}, such as class {classes[alone][0]}.", stacklevel=2)
+    known = ~np.isin(labels, classes[alone])
+    probabilities = np.where(known[:, None], np.zeros(len(counts)), np.nan)  # (n, c)
+    embeddings, labels = embeddings[known], labels[known]
     x = StandardScaler().fit_transform(embeddings.astype(np.float32, copy=False))
     if min(x.shape) > 128:
         x = PCA(128, random_state=seed).fit_transform(x)
@@ -68,7 +72,9 @@ def out_of_fold(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the number of iterations is stated
         warnings.filterwarnings("ignore", message="The least populated class")
-        return np.asarray(cross_val_predict(model, x, labels, cv=folds, method="predict_proba"))
+        predicted = cross_val_predict(model, x, labels, cv=folds, method="predict_proba")
+    probabilities[np.ix_(known, ~alone)] = predicted
+    return probabilities
 
 
 def margins(probabilities: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " n"]:

@@ -9,13 +9,16 @@ from typing import Literal, NamedTuple
 import pandas as pd
 
 REPRODUCED = "reproduced"
-DIRECTION = "direction only"
-NOT = "not reproduced"
-NOT_RUN = "not run at this size"
+DIRECTION = "same direction"
+UNDECIDED = "undecided"
+OPPOSITE = "opposite"
+NOT_RUN = "not run"
 BROKEN = "training broken"
 CONTRADICTS = "contradicts itself in the paper"
-SETTING = "a setting, no claim"
-VERDICTS = (REPRODUCED, DIRECTION, NOT, NOT_RUN, BROKEN, CONTRADICTS, SETTING)
+SETTING = "a setting"
+VERDICTS = (
+    REPRODUCED, DIRECTION, UNDECIDED, OPPOSITE, NOT_RUN, BROKEN, CONTRADICTS, SETTING,
+)  # fmt: skip
 
 CONFIDENCE = 1.96  # of a normal distribution's 95 % interval
 POINTS = 0.5  # what two numbers in percent may differ in any case
@@ -53,6 +56,11 @@ class Effect:
     n: int
     paper: float = math.nan
     neutral: float = 0.0
+
+    @property
+    def smallest(self) -> float:
+        """The smallest difference that could have been seen: half the interval's width."""
+        return (self.high - self.low) / 2
 
 
 class Verdict(NamedTuple):
@@ -115,21 +123,23 @@ def verdict(
     1. A **contradiction** is two printed numbers, or a sentence and a number, that exclude each
        other. The arithmetic is done anew from `data/paper` each time: *contradicts itself in the
        paper*, whatever we measure. If it should come out even, the ledger is not made at all.
-    2. A **printed number**, and a claim bound to a data set: *not run at this size* if the paper's
-       setting is not met or there is no such cell. Our number of the same cell is shown
-       nevertheless, as one of another setting.
+    2. A **printed number**, and a claim bound to a data set: *not run* if the paper's setting is
+       not met or there is no such cell. Our number of the same cell is shown nevertheless where
+       it is of the claim's data set, and never one of another.
     3. A printed number in the paper's setting: *reproduced* if ours differs from it by no more
        than 1.96 standard errors of the difference or 0.5 points, whichever is more (5 % of the
-       printed number in place of 0.5 points where the unit is not percent), over at least three
-       seeds; a number that is counted, not sampled, needs no seeds. Otherwise *not reproduced*.
-    4. A **direction**, in the paper's setting or claimed of no data set in particular: *direction
-       only* if the 95 % interval of the paired difference lies on the claimed side of zero in
+       printed number in place of 0.5 points where the unit is not percent); *opposite* if by more.
+       *Undecided* with fewer than three seeds; a number that is counted, not sampled, needs none.
+    4. A **direction**, in the paper's setting or claimed of no data set in particular: *same
+       direction* if the 95 % interval of the paired difference lies on the claimed side of zero in
        every comparison that the claim speaks of; *reproduced* if moreover the paper's setting is
        met and the paper's size of each effect (of the largest, if the claim says "up to") lies in
-       our interval. *Not run at this size* if a comparison is missing or has fewer than three
-       seeds. Otherwise *not reproduced*: an interval that includes zero is no confirmation, and no
-       refutation either.
-    5. A **setting** that a figure's caption prints is *no claim* and gets no verdict.
+       our interval. *Opposite* if the whole interval of a comparison lies on the other side: one
+       of at least three seeds is enough, whatever else is missing. *Not run* if a comparison is
+       missing or has fewer seeds. Otherwise *undecided*: an interval that includes zero is no
+       confirmation, and no refutation either; half its width is the smallest difference that could
+       have been seen.
+    5. What a figure's caption prints of how it was made is *a setting* and gets no verdict.
     6. *Training broken*, before rules 2 to 4, if a cell is of a method that after one and the same
        random first set is more than 5 points of validation accuracy away from random selection.
 
@@ -161,16 +171,22 @@ def verdict(
         )
         reason = f"3: differs by {away:.2f}, allowed {allowed:.2f}"
         if ours.n is not None and ours.n < SEEDS:
-            return Verdict(NOT, f"{reason}, but {ours.n} of at least {SEEDS} seeds")
-        return Verdict(REPRODUCED if away <= allowed else NOT, reason)
+            return Verdict(UNDECIDED, f"{reason}, but {ours.n} of at least {SEEDS} seeds")
+        return Verdict(REPRODUCED if away <= allowed else OPPOSITE, reason)
+    enough = [effect for effect in effects if effect.n >= SEEDS]
+    above = sum(effect.low > effect.neutral for effect in enough)
+    below = sum(effect.high < effect.neutral for effect in enough)
+    held, against = (above, below) if expect == "higher" else (below, above)
+    reason = f"4: {held} of {len(effects)} intervals on the claimed side"
+    if against:
+        return Verdict(OPPOSITE, f"{reason}, {against} on the other")
     if missing or not effects:
         return Verdict(NOT_RUN, f"4: missing {absent or 'every comparison'}")
-    if (fewest := min(effect.n for effect in effects)) < SEEDS:
+    if len(enough) < len(effects):
+        fewest = min(effect.n for effect in effects)
         return Verdict(NOT_RUN, f"4: a comparison has {fewest} of at least {SEEDS} seeds")
-    held = sum(e.low > e.neutral if expect == "higher" else e.high < e.neutral for e in effects)
-    reason = f"4: {held} of {len(effects)} intervals on the claimed side"
     if held < len(effects):
-        return Verdict(NOT, reason)
+        return Verdict(UNDECIDED, reason)
     largest = (max if expect == "higher" else min)(effects, key=lambda effect: effect.mean)
     fits = [e.low <= e.paper <= e.high for e in ([largest] if up_to else effects)]  # NaN is False
     if paper_setting and all(fits):

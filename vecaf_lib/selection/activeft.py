@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
-from torch.nn.functional import logsigmoid, normalize
+from torch import Generator, Tensor
+from torch.nn.functional import logsigmoid
 
 from vecaf_lib.options import Count, Positive
 from vecaf_lib.selection import descent
@@ -52,7 +52,7 @@ def select(
     pool: Pool,
     budget: int,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     record: Record = None,
     tau: Positive = 0.07,
     reassign_every: Count = 1,
@@ -66,7 +66,7 @@ def select(
         return descent.select_fast(
             pool, budget, None, generator=generator, record=record, **options
         )
-    e = normalize(pool.need("embeddings"), dim=1)
+    e = pool.unit()
     first = descent.start(pool.size, budget, generator=generator)
     objective = contrast(e, tau, reassign_every=reassign_every)
     theta = descent.optimise(e[first], objective, record=record, **options)

@@ -20,8 +20,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
-from sklearn.cluster import KMeans, MiniBatchKMeans
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn.functional import normalize
 
 from vecaf_lib.options import Count, NotNegative, Positive
@@ -41,7 +40,7 @@ def select(
     pool: Pool,
     budget: int,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     record: Record = None,
     variant: Literal["closed_form", "optimised"] = "closed_form",
     cap_step: Share = 1 / 32,
@@ -135,10 +134,10 @@ def optimised_flips(
     return flips
 
 
-def spread(
-    e: Float[Tensor, "m d"], clusters: int, *, generator: torch.Generator
-) -> Int64[Tensor, " k"]:
+def spread(e: Float[Tensor, "m d"], clusters: int, *, generator: Generator) -> Int64[Tensor, " k"]:
     """Positions of the samples nearest to the centres of K-means on directions, all different."""
+    from sklearn.cluster import KMeans, MiniBatchKMeans  # here, as it takes a second
+
     if clusters == len(e):
         return torch.arange(clusters)
     unit = normalize(e, dim=1)  # of one length: the nearest to a centre has the largest product

@@ -117,17 +117,27 @@ def describe(
 
 
 def select_fast(
-    pool: Pool, budget: int, losses: Tensor | None, *, record: Record, **options: Any
+    pool: Pool,
+    budget: int,
+    losses: Tensor | None,
+    *,
+    record: Record,
+    learning_rate: float | None = None,
+    reassign_every: int = 1,
+    **options: Any,
 ) -> Int64[Tensor, " k"]:
     """The same by ``vecaf_lib.large_pool``, for pools of millions.
 
-    Made for 150 iterations at learning rate 3e-3, reassigned at every tenth.
+    Its ``iterations`` S go the way of 300 steps of Adam by 1e-3, in steps by 0.3 / S, each sample
+    assigned anew: ``learning_rate`` and ``reassign_every`` do not apply. The product is float32, so
+    that the choice does not depend on the processor. Sets that are kept are centroids that stay,
+    in k-means; the other methods know no such.
     """
     from vecaf_lib.large_pool import select
 
     diagnostics: dict[str, Any] = {}
-    options |= {} if pool.excluded is None else {"excluded": pool.excluded.numpy()}
-    options = {"iterations": 300, "learning_rate": 1e-3, "tolerance": 0.0} | options
+    kept = "labelled" if options.get("objective") == "kmeans" else "excluded"
+    options = {"product": "float32", kept: pool.covered()} | options
     chosen = select(pool.need("embeddings"), budget, losses, record=diagnostics, **options)
     if record is not None:
         record |= {name: diagnostics[name] for name in ("iterations", "objective")}

@@ -6,7 +6,7 @@ predicts for all others, of which no label is used.
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Generator, Tensor
 
 from vecaf_lib.loss_prediction import LossPredictor
 from vecaf_lib.selection import random
@@ -18,12 +18,7 @@ LOSS_PREDICTOR = LossPredictor
 
 
 def select(
-    pool: Pool,
-    budget: int,
-    *,
-    generator: torch.Generator,
-    record: Record = None,
-    subset: Share = 0.2,
+    pool: Pool, budget: int, *, generator: Generator, record: Record = None, subset: Share = 0.2
 ) -> Tensor:
     """Choose the ``budget`` largest predicted losses, largest first; ties keep the pool's order.
 
@@ -45,7 +40,7 @@ def select(
 
 
 def candidates(
-    pool: Pool, budget: int, subset: float, *, generator: torch.Generator
+    pool: Pool, budget: int, subset: float, *, generator: Generator
 ) -> Int64[Tensor, " m"]:
     """A random ``subset`` (share of the pool) of unlabelled samples, at least K of them; sorted.
 

@@ -17,8 +17,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
-from torch.nn.functional import normalize
+from torch import Generator, Tensor
 
 from vecaf_lib.ensemble import combine
 from vecaf_lib.errors import BadInput
@@ -57,7 +56,7 @@ def select(
     pool: Pool,
     budget: int,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     record: Record = None,
     tau: Positive = 0.07,
     lambda_: NotNegative = 1.0,
@@ -97,7 +96,7 @@ def select(
         options |= {"tau": tau, "lambda_": lambda_, "loss_power": loss_power, "ensemble": ensemble}
         options |= {"reassign_every": reassign_every, "shrinkage": shrinkage}
         return descent.select_fast(pool, budget, losses, generator=generator, **options)
-    e = normalize(pool.need("embeddings"), dim=1)
+    e = pool.unit()
     p = loss_distribution(losses, loss_power)
 
     def descend(theta: Tensor) -> Tensor:

@@ -8,11 +8,12 @@ chooses K_c samples inside it: ODS itself can leave out whole classes.
 ``L`` losses, gamma ``loss_power``, a ``class_power``: 1 divides as p_L does, 0 equally.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Generator, Tensor
 
 from vecaf_lib.options import Count, NotNegative
 from vecaf_lib.selection import ods
@@ -33,12 +34,23 @@ def class_budgets(
     return counts
 
 
+def classes(
+    pool: Pool, budget: int, weight: Float[Tensor, " c"]
+) -> Iterator[tuple[int, Int64[Tensor, " m"], Pool, int]]:
+    """Each class c with a part of the budget: its number, its samples, their pool and K_c."""
+    labels, free = pool.need("all_labels"), pool.free()
+    counts = class_budgets(weight, budget, torch.bincount(labels[free], minlength=len(weight)))
+    for c in counts.nonzero().squeeze(1).tolist():
+        inside = (labels == c).nonzero().squeeze(1)
+        yield c, inside, pool.part(inside), int(counts[c])
+
+
 @builds_on(ods.select, without={"engine"})
 def select(
     pool: Pool,
     budget: int,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     record: Record = None,
     class_power: NotNegative = 1.0,
     loss_power: NotNegative = 1.0,
@@ -53,19 +65,12 @@ def select(
         ensemble: one member, since averages of few centroids lie inside.
     """
     pool.check_budget(budget)
-    e, losses, labels = (pool.need(name) for name in ("embeddings", "losses", "all_labels"))
-    mass = torch.bincount(labels, losses.double() ** loss_power)  # (c,)
-    free = torch.bincount(labels[pool.candidates()], minlength=len(mass))  # (c,)
-    counts = class_budgets(mass**class_power, budget, free)
+    losses = pool.need("losses").double()
+    mass = torch.bincount(pool.need("all_labels"), losses**loss_power)  # (c,)
     options |= {"loss_power": loss_power, "ensemble": ensemble}
-    excluded = torch.ones(pool.size, dtype=torch.bool)
-    excluded[pool.candidates()] = False
     chosen = []
     shares = {"empty_centroids": 0.0, "start_kept": 0.0}
-    for c in counts.nonzero().squeeze(1).tolist():
-        inside, k = (labels == c).nonzero().squeeze(1), int(counts[c])
-        kept = excluded[inside].nonzero().squeeze(1)
-        part = Pool(len(inside), embeddings=e[inside], losses=losses[inside], excluded=kept)
+    for _, inside, part, k in classes(pool, budget, mass**class_power):
         own: dict[str, Any] = {}
         chosen.append(inside[ods.select(part, k, generator=generator, record=own, **options)])
         shares = {name: value + own[name] * k / budget for name, value in shares.items()}

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn.functional import normalize, softplus
 
 from vecaf_lib.errors import BadInput
@@ -58,7 +58,7 @@ def select(
     pool: Pool,
     budget: int,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     record: Record = None,
     weight: Weight = "sigmoid",
     tau: Positive = 0.07,
@@ -72,7 +72,7 @@ def select(
     discarded; with fewer than two left there is no correction.
     """
     pool.check_budget(budget)
-    e = normalize(pool.need("embeddings"), dim=1)
+    e = pool.unit()
     objective = contrast(e, tau, log_weight(pool.need("losses"), weight))
     options |= {"iterations": iterations, "record": record}
     count = ensemble or max(1, int(10 * pool.size / (100 * budget)))

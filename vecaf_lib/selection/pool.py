@@ -7,12 +7,13 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from pydantic import BaseModel, Field
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
+from torch.nn.functional import normalize
 
 from vecaf_lib.errors import BadInput, did_you_mean
 from vecaf_lib.options import schema_of
@@ -36,17 +37,19 @@ class Pool:
     labels: Int64[Tensor, " k"] | None = None  # class indices of ``labelled``, in that order
     all_labels: Int64[Tensor, " n"] | None = None  # class indices of the whole pool
     classifier: nn.Linear | None = None  # copy of the last layer of f(.; w), on the CPU
+    probabilities: Float[Tensor, "n c"] | None = None  # of f(x_i; w); absent before the second loop
 
     def __post_init__(self) -> None:
-        for name in ("embeddings", "losses", "predicted_losses"):
+        for name in ("embeddings", "losses", "predicted_losses", "probabilities"):
             if (values := getattr(self, name)) is None:
                 continue
             if len(values) != self.size:
                 raise BadInput(f"{name}: {len(values)} rows for a pool of {self.size} samples.")
-            good = values.isfinite() & (values >= 0) if name == "losses" else values.isfinite()
+            signed = name in ("embeddings", "predicted_losses")
+            good = values.isfinite() if signed else values.isfinite() & (values >= 0)
             if bad := int((~good.reshape(self.size, -1).all(1)).sum()):
                 raise BadInput(
-                    f"{name}: {bad} of {self.size} samples are NaN, infinite or a negative loss; "
+                    f"{name}: {bad} of {self.size} samples are NaN, infinite or wrongly negative; "
                     "lower training.learning_rate or look at the images."
                 )
 
@@ -56,10 +59,28 @@ class Pool:
             raise BadInput(f"pool.{name} is absent, and this method of selection needs it.")
         return values
 
+    def unit(self) -> Float[Tensor, "n d"]:
+        """The embeddings, each of length 1."""
+        return normalize(self.need("embeddings"), dim=1)
+
+    def covered(self) -> Int64[Tensor, " x"]:
+        """Indices of the samples that a chosen set need not cover again: the kept sets."""
+        return torch.empty(0, dtype=torch.int64) if self.excluded is None else self.excluded
+
+    def free(self) -> Bool[Tensor, " n"]:
+        """Whether each sample may be chosen."""
+        return torch.ones(self.size, dtype=torch.bool).index_fill_(0, self.covered(), False)
+
+    def part(self, samples: Int64[Tensor, " m"]) -> "Pool":
+        """The embeddings and losses of these samples alone; what is kept is kept there, too."""
+        values = {name: getattr(self, name) for name in ("embeddings", "losses")}
+        own = {name: value[samples] for name, value in values.items() if value is not None}
+        kept = (~self.free()[samples]).nonzero().squeeze(1)
+        return Pool(len(samples), excluded=kept, **own)
+
     def candidates(self) -> Int64[Tensor, " m"]:
         """Indices of the samples that may be chosen, sorted."""
-        samples = torch.arange(self.size)
-        return samples if self.excluded is None else samples[~torch.isin(samples, self.excluded)]
+        return self.free().nonzero().squeeze(1)
 
     def check_budget(self, budget: int) -> None:
         """Refuse a budget K of none, or of more than there are candidates."""
@@ -73,7 +94,7 @@ class Pool:
         candidates = self.candidates()
         return candidates[~torch.isin(candidates, self.need("labelled"))]
 
-    def among_unlabelled(self, budget: int, generator: torch.Generator) -> Int64[Tensor, " m"]:
+    def among_unlabelled(self, budget: int, generator: Generator) -> Int64[Tensor, " m"]:
         """All unlabelled candidates and, where they are fewer than K, random other ones; sorted."""
         unlabelled, candidates = self.unlabelled(), self.candidates()
         others = candidates[~torch.isin(candidates, unlabelled)]
@@ -106,6 +127,18 @@ def load(name: str) -> ModuleType:
     if name not in names():
         raise BadInput(f"select: {name!r} is no method; {did_you_mean(name, names())}.")
     return importlib.import_module(f"vecaf_lib.selection.{name}")
+
+
+def labels_seen(name: str) -> Literal["none", "chosen", "all"]:
+    """Whose labels a method looks at, by its ``NEEDS``; a loss tells of a label.
+
+    A method without any may still see embeddings that were finetuned on what it chose.
+    """
+    needs = load(name).NEEDS
+    if needs & {"losses", "all_labels"}:
+        return "all"
+    of_the_chosen = {"labels", "classifier", "probabilities", "predicted_losses"}
+    return "chosen" if needs & of_the_chosen else "none"
 
 
 def option_schema(name: str) -> type[BaseModel]:

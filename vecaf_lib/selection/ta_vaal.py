@@ -15,8 +15,7 @@ from typing import Annotated, Any
 import torch
 from jaxtyping import Float, UInt8
 from pydantic import Field
-from scipy.stats import mannwhitneyu
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 from torch.nn.functional import interpolate, mse_loss
 
@@ -40,7 +39,7 @@ def select(
     pool: Pool,
     budget: int,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     record: Record = None,
     subset: Share = 0.2,
     steps: Count = 200,
@@ -96,6 +95,8 @@ def select(
         raise BadInput("ta_vaal: the discriminator's output is no number; lower learning_rate.")
     chosen = largest(-scores, budget, unlabelled, labelled)
     if record is not None:
+        from scipy.stats import mannwhitneyu  # here, as it takes a second
+
         high, low = scores.double()[labelled], scores.double()[unlabelled]
         pairs = mannwhitneyu(high, low, method="asymptotic").statistic
         record |= {
@@ -132,7 +133,7 @@ def train(
     batches: Iterator[Float[Tensor, "b 3 s s"]],
     ranks: Float[Tensor, "steps b"],
     *,
-    generator: torch.Generator,
+    generator: Generator,
     learning_rate: float,
     adversary: float,
     beta: float,
