@@ -6,30 +6,31 @@ choice where ODS has centroids and descents. **Ours**: the papers weight by unce
 (`uherding`). Losses tell of all labels.
 """
 
+from typing import Any
+
 from torch import Generator, Tensor
 
 from vecaf_lib.objective import loss_distribution
-from vecaf_lib.options import NotNegative, Positive
-from vecaf_lib.selection.maxherding import herd
-from vecaf_lib.selection.pool import Pool, Record
+from vecaf_lib.options import NotNegative
+from vecaf_lib.selection import maxherding
+from vecaf_lib.selection.pool import Pool, Record, builds_on
 
 NEEDS = frozenset({"embeddings", "losses"})
 
 
+@builds_on(maxherding.select)
 def select(
     pool: Pool,
     budget: int,
     *,
     generator: Generator,
     record: Record = None,
-    sigma: Positive = 1.0,
     loss_power: NotNegative = 1.0,
+    **options: Any,
 ) -> Tensor:
-    """Choose ``budget`` samples, in the order of choice.
+    """Choose ``budget`` samples, in the order of choice; ``record`` and ``sigma``: MaxHerding's.
 
-    Args:
-        record, sigma: see ``maxherding``.
-        loss_power: gamma of equation 3; 0 is MaxHerding.
+    ``loss_power`` is gamma of equation 3; 0 is MaxHerding.
     """
     u = loss_distribution(pool.need("losses"), loss_power)
-    return herd(pool, budget, u, sigma=sigma, record=record)
+    return maxherding.herd(pool, budget, u, record=record, **options)
