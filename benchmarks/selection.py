@@ -506,6 +506,7 @@ def told(line: Mapping[str, Any]) -> str:
 def draw(table: pd.DataFrame, path: Path) -> None:
     """Seconds against coverage, a panel a pool, with all threads of the first processor."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import FuncFormatter, NullFormatter
 
     own = table[(table["processor"] == table["processor"].iloc[0]) & (table["device"] == "cpu")]
     own = own[own["threads"] == own["threads"].max()].dropna(subset="coverage")
@@ -517,6 +518,8 @@ def draw(table: pd.DataFrame, path: Path) -> None:
             panel.set_axis_off()
         for panel, (title, some) in zip(axes.flat, pools, strict=False):
             panel.set(title=title, xscale="log", xlabel="seconds", ylabel="coverage")
+            panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))  # no formula
+            panel.xaxis.set_minor_formatter(NullFormatter())
             panel.margins(0.35, 0.12)
             for _, line in some.iterrows():
                 way, at = WAYS[line["way"]], (line["seconds"], line["coverage"])
