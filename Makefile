@@ -41,8 +41,10 @@ check: env  ## is all at hand that PROFILE needs, in seconds
 fetch: env  ## fetch and verify what PROFILE needs, or the images of DATASET=caltech101 alone
 	@env -u HF_HUB_OFFLINE -u TRANSFORMERS_OFFLINE $(BIN)/vecaf fetch $(if $(DATASET),--dataset $(DATASET),$(PROFILE))
 
-search: env  ## try the settings of profiles/search/PROFILE.yaml on the validation split; hours
-	@$(BIN)/vecaf search $(PROFILE) $(ROUNDS)
+search: env  ## try the active profile's settings in profiles/search/ on the validation split; smoke: 1 minute
+	@$(BIN)/vecaf settings params.yaml data/generated/settings
+	@$(BIN)/vecaf execute notebooks/05_search.ipynb data/generated/{profile}/search.ipynb \
+	  -p output=reports/{profile}/search.csv -p rounds="$(ROUNDS)"
 
 ## Audit and measure
 trace: env  ## where it comes from, in seconds: make trace ID=table1/vecaf/multi/r5

@@ -22,7 +22,7 @@ from vecaf_lib.results.runs import RunStore, runs_of
 
 ROOT = Path(__file__).parents[1]
 LEFT_OUT = ("sources", "site")
-STAGES = [path.stem for path in NOTEBOOKS if path.stem != "00_explore"]
+STAGES = [path.stem for path in NOTEBOOKS if path.stem[0] != "0"]
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -61,9 +61,6 @@ def parser() -> ArgumentParser:
     add = command("fetch", "needs:fetch", "fetch and verify what a profile needs")
     add("profile", nargs="?", help=ACTIVE)
     add("--dataset", help="the images of this data set alone")
-    add = command("search", "search:search", "try settings on the validation split")
-    add("profile")
-    add("rounds", nargs="*", help="these rounds alone")
     add = command("trace", "audit:report", "where a number comes from")
     add("id", help="of a cell or claim, such as table1/vecaf/multi/r5")
     add("--profile", help=ACTIVE)
@@ -81,11 +78,9 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = vars(parser().parse_args(words))
     module, _, function = arguments.pop("function").partition(":")
     try:  # the module is imported here alone, so that cheap commands start at once
-        table = getattr(import_module(f"vecaf_lib.pipeline.{module}"), function)(**arguments)
+        getattr(import_module(f"vecaf_lib.pipeline.{module}"), function)(**arguments)
     except BadInput as error:
         sys.exit(str(error))
-    if table is not None:
-        print(table.round(2).to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ HEAD = """\
 # Profile {name}: {count:,} images of {classes:,} classes in the pool of {folder}.
 #   make repro          (make profile PROFILE={name} first, if another one is active)
 # Written by `vecaf profile new`, to be edited: docs/PROFILES.md. A key that is absent has its
-# default. Steps and learning rate are guesses; `vecaf search` tries others on validation.
+# default. Steps and learning rate are guesses; `make search` tries others on validation.
 """
 DESCENT = {"iterations": 300, "learning_rate": 1e-3, "tau": 0.07, "engine": "fast"}
 
