@@ -8,10 +8,11 @@ from typing import Any
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
-def cell(notebook: str, text: str, **names: Any) -> dict[str, Any]:
-    """``names`` and those that the one code cell with ``text`` adds, which are its globals."""
-    (source,) = (source for source, _ in _code(notebook) if text in source)
-    exec(source, names)
+def cell(notebook: str, *texts: str, **names: Any) -> dict[str, Any]:
+    """``names``, and those that the one cell with each text adds; they are its globals."""
+    for text in texts:
+        (source,) = (source for source, _ in _code(notebook) if text in source)
+        exec(source, names)
     return names
 
 
