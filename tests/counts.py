@@ -5,10 +5,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LIMITS = {
-    "files of vecaf_lib": 95,
-    "lines of vecaf_lib": 11_300,
-    "statements of vecaf_lib": 6_800,
-    "lines of tests": 14_200,
+    "files of vecaf_lib": 88,
+    "lines of vecaf_lib": 10_720,
+    "statements of vecaf_lib": 6_480,
+    "lines of tests": 14_140,
     "lines of README.md": 150,
     "lines of dvc.yaml": 200,
     "bytes of dvc.lock": 60_000,

@@ -23,7 +23,7 @@ LAYERS = [
     {"evaluation", "loss_prediction", "training"},
     {"selection"},
     {"subset"},
-    {"observation", "loop", "cost"},
+    {"observation", "loop"},
     {"stylise"},
     {"pipeline"},
     {"cli"},

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from runpy import run_path
 
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ from vecaf_lib.data.load import SPLITS
 from vecaf_lib.errors import BadInput
 
 INDEX_DIR = Path(__file__).parents[2] / "data" / "caltech101"
+make_split = run_path(str(INDEX_DIR.with_name("make_splits.py")))["caltech101"]
 
 
 def test_the_committed_split_is_complete_and_can_be_made_again(tmp_path: Path) -> None:
@@ -23,7 +25,7 @@ def test_the_committed_split_is_complete_and_can_be_made_again(tmp_path: Path) -
     for file in together["file"]:
         (tmp_path / "images" / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "images" / file).touch()
-    caltech101.write_split(tmp_path / "images", tmp_path)
+    make_split(tmp_path, tmp_path / "images")
     for split in SPLITS:
         committed = (INDEX_DIR / f"{split}.csv").read_bytes()
         assert (tmp_path / f"{split}.csv").read_bytes() == committed
@@ -38,7 +40,7 @@ def tiny(tmp_path: Path) -> tuple[Path, Path]:
         path = tmp_path / "raw" / FOLDER / file
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (12, 10), (place * 8, 0, 0)).save(path, quality=100)
-    caltech101.write_split(tmp_path / "raw" / FOLDER, tmp_path / "index")
+    make_split(tmp_path / "index", tmp_path / "raw" / FOLDER)
     return tmp_path / "index", tmp_path / "raw"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cells
 import pytest
 
 from vecaf_lib.pipeline.project import SETTINGS
@@ -140,14 +141,8 @@ class Small:
         folder.mkdir(exist_ok=True)
         for name, section in self.sections.items():
             (folder / f"{name}.json").write_text(json.dumps(section))
-        cells = json.loads((ROOT / "notebooks" / notebook).read_text())["cells"]
-        space: dict[str, Any] = {"display": lambda *things: self.displayed.extend(things)}
-        for cell in cells:
-            if cell["cell_type"] == "code":
-                exec("".join(cell["source"]), space)
-                if "parameters" in cell["metadata"].get("tags", []):
-                    space |= parameters
-        return space
+        display = {"display": lambda *things: self.displayed.extend(things)}
+        return cells.execute(notebook, parameters, **display)
 
 
 @pytest.fixture

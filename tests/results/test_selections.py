@@ -4,11 +4,15 @@ import math
 
 import numpy as np
 import pytest
+from cells import cell
 from matplotlib.figure import Figure
 
 from vecaf_lib.errors import BadInput
 from vecaf_lib.results.compare import save
-from vecaf_lib.results.selections import class_entropy, coverage, jaccard, margins, out_of_fold
+
+NAMES = cell("45_selections.ipynb", "def coverage", "def out_of_fold", np=np)
+class_entropy, coverage, jaccard = NAMES["class_entropy"], NAMES["coverage"], NAMES["jaccard"]
+margins, out_of_fold = NAMES["margins"], NAMES["out_of_fold"]
 
 
 def test_overlap_and_margin():
@@ -33,7 +37,7 @@ def test_coverage():
 
 
 def test_a_large_pool_is_covered_at_evenly_spaced_images(monkeypatch):
-    monkeypatch.setattr("vecaf_lib.results.selections.COVERED", 2)
+    monkeypatch.setitem(NAMES, "COVERED", 2)
     unit = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
     assert coverage(unit, np.array([0])) == pytest.approx(0.5)  # of images 0 and 2
 

@@ -1,27 +1,19 @@
 """Caltech-101 (Fei-Fei et al., 2004): 9,144 photographs of 101 kinds of objects and a background.
 
-It has no official split. Ours is in ``data/caltech101``, as ``write_split`` made it: 70/10/20 % of
-each class for training, validation and test.
+It has no official split. Ours is in ``data/caltech101``: 70/10/20 % of each class for training,
+validation and test, as ``data/make_splits.py`` made it.
 """
 
 from pathlib import Path
 
 import torch
 
-from vecaf_lib.data.folder import Crop, deal, list_images, read_index, write_index
+from vecaf_lib.data.folder import Crop, read_index
 from vecaf_lib.data.images import FileImages, ImageSet
 from vecaf_lib.data.place import files_below
 from vecaf_lib.errors import BadInput
 
 FOLDER = "101_ObjectCategories"
-
-
-def write_split(folder: Path, index_dir: Path, *, seed: int = 2401) -> None:
-    """Write index files of the images below ``folder``; their names and the seed alone decide."""
-    parts = deal(list_images(folder, "", image_size=1), {"test": 20.0, "validation": 10.0}, seed)
-    for split, part in parts.items():
-        columns = {"file": part.ids, "class": [name.split("/")[0] for name in part.ids]}
-        write_index(index_dir / f"{split}.csv", **columns)
 
 
 def load(

@@ -1,6 +1,7 @@
 """scikit-learn's handwritten digits: 1,797 real images of 8x8 px that come inside its wheel.
 
-The split is committed in ``data/digits``, so that no version of scikit-learn can change it.
+The split is committed in ``data/digits``, as ``data/make_splits.py`` made it, so that no version of
+scikit-learn can change it.
 """
 
 from pathlib import Path
@@ -8,26 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vecaf_lib.data.folder import read_index, write_index
+from vecaf_lib.data.folder import read_index
 from vecaf_lib.data.images import ImageSet, resized
 from vecaf_lib.errors import BadInput
 
 CLASS_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-
-
-def write_split(index_dir: Path, *, seed: int = 2401) -> None:
-    """Write index files of 1,000 training, 297 validation and 500 test images, by class alike."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    labels = load_digits().target
-    rest, test = train_test_split(range(1797), test_size=500, stratify=labels, random_state=seed)
-    train, validation = train_test_split(
-        rest, test_size=297, stratify=labels[rest], random_state=seed
-    )
-    for split, rows in {"train": train, "validation": validation, "test": test}.items():
-        path = index_dir / f"{split}.csv"
-        write_index(path, index=sorted(rows), label=labels[sorted(rows)].tolist())
 
 
 def load(split: str, *, image_size: int, index_dir: Path) -> ImageSet:

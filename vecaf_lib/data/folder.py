@@ -22,7 +22,7 @@ from vecaf_lib.data.images import FileImages, ImageSet, in_threads
 from vecaf_lib.data.load import SPLITS
 from vecaf_lib.data.place import files_below, nfc, visible
 from vecaf_lib.errors import BadInput
-from vecaf_lib.files import atomic_write, sha256_file
+from vecaf_lib.files import sha256_file
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".tif", ".tiff", ".webp"),
@@ -226,12 +226,6 @@ def refuse_duplicates(root: Path, parts: Mapping[str, ImageSet]) -> None:
         if shared:
             raise BadInput(f"{sentence}; keep one file of each, or a test image is trained on.")
         warnings.warn(f"{sentence}.", stacklevel=2)
-
-
-def write_index(path: Path, **columns: Sequence[object]) -> None:
-    """Write an index file, a row an image."""
-    table = pd.DataFrame(columns).to_csv(index=False, lineterminator="\n")
-    atomic_write(path, table.encode())
 
 
 def read_index(index_dir: Path) -> pd.DataFrame:

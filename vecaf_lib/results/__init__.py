@@ -1,1 +1,1 @@
-"""Run files as one tidy frame, the comparison of its groups, and the rule of verdicts."""
+"""Run files as one tidy frame, and the comparison of its groups."""

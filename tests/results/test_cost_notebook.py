@@ -4,23 +4,24 @@ import vecaf_lib.models  # noqa: F401 (timm can be imported after it)
 
 # isort: split
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from cells import cell
 from torch import nn
 
+from tests.results.conftest import ROOT
 from vecaf_lib.captions import write_captions
-from vecaf_lib.cost import count, measure_run
 from vecaf_lib.data.load import load
+from vecaf_lib.pipeline.project import views
 
-DATA = Path(__file__).parents[1] / "data"
+count = cell("35_cost.ipynb", "def count", torch=torch)["count"]
 
 
 def gflops(part: Any) -> float:
-    return count(part)[0]["gflops"] or 0.0
+    return float(count(part)[0]["gflops"])
 
 
 def plain_layer(make: Any) -> nn.Module:
@@ -69,48 +70,41 @@ def test_attention_is_counted_though_inference_has_fused_layers_for_it(inference
     assert torch.backends.mha.get_fastpath_enabled()
 
 
-def digits(tmp_path: Path) -> dict[str, Any]:
-    """Arguments for VeCAF on the digits, with embeddings drawn at random."""
-    dataset = {"name": "digits", "image_size": 32, "options": {}}
-    pool = load(split="train", data=DATA, **dataset)
-    draw = np.random.default_rng(0)
-    for name, width in (("text", 384), ("image", 1280)):
-        rows = draw.standard_normal((len(pool), width), dtype=np.float32)
-        np.save(tmp_path / f"{name}.npy", rows)
-    sentences = [f"a mark number {at % 40}" for at in range(len(pool))]
-    write_captions(tmp_path / "captions.jsonl", pool.ids, sentences, record={})
-    captions = {"source": "attributes", "image_size": None, "batch_size": 32, "options": {}}
-    options = {"iterations": 3, "ensemble": 2, "tolerance": 0.0}
-    precision = {"precision": "float32", "evaluation_precision": "float32"}
-    return {
-        "dataset": dataset,
-        "captions": captions,
+def measure(small: Any, **changed: Any) -> Any:
+    """The cost.json of VeCAF, ``changed``, on the digits, with embeddings drawn at random."""
+    (small.root / "data" / "digits").symlink_to(ROOT / "data" / "digits")
+    compute = {"device": "cpu", "threads": 1, "precision": "float32"}
+    small.sections |= {
+        "dataset": {"name": "digits", "image_size": 32, "options": {}},
+        "captions": {"source": "attributes", "image_size": None, "batch_size": 32, "options": {}},
         "vision": {"name": "tf_efficientnet_lite0", "weights": "package"},
         "text": {"name": "hashed"},
         "training": {"steps": 36, "batch_size": 12, "learning_rate": 0.003}
         | {"trainable": "all", "blocks": 1},
-        "compute": {"device": "cpu", "threads": 1} | precision,
-        "method": {
-            "select": "ods",
-            "options": options,
-            "cea": {"mode": "paper"},
-            "loss_predictor": None,
-        },
-        "ratio": 5.0,
-        "loops": 3,
-        "data": DATA,
-        "text_embeddings": tmp_path / "text.npy",
-        "image_embeddings": tmp_path / "image.npy",
-        "captions_file": tmp_path / "captions.jsonl",
+        "compute": compute | {"evaluation_precision": "float32"},
     }
+    method = small.sections["methods"]["vecaf"]
+    method |= {"class_names": False, "caption_part": "whole", "loss_predictor": None}
+    options = {"iterations": 3, "ensemble": 2, "tolerance": 0.0}
+    method |= {"options": options, "cea": {"mode": "paper"}} | changed
+    pool = load(split="train", data=ROOT / "data", **small.sections["dataset"])
+    sentences = [f"a mark number {at % 40}" for at in range(len(pool))]
+    write_captions(small.root / "captions.jsonl", pool.ids, sentences, record={})
+    view, draw = views(small.sections, "vecaf"), np.random.default_rng(0)
+    for file, width in ((view.text_file(small.root), 384), (view.image_file(small.root), 1280)):
+        np.save(file, draw.standard_normal((len(pool), width), dtype=np.float32))
+    places = {"output": "cost.json", "captions": "captions.jsonl", "embeddings": "."}
+    small.execute("35_cost.ipynb", **places)
+    return json.loads((small.root / "cost.json").read_text())
 
 
-def test_a_run_is_measured_part_by_part(tmp_path: Path) -> None:
-    measured = measure_run(**digits(tmp_path))
-    assert json.loads(json.dumps(measured, allow_nan=False)) == measured
+def test_a_run_is_measured_part_by_part(small: Any) -> None:
+    measured = measure(small)
     n, k, d, parts = measured["pool"], measured["budget"], 1280, measured["parts"]
     assert (k, measured["steps"], measured["batch_size"]) == (round(n / 20), 36, 12)
-    assert [part["times"] for part in parts.values()] == [n, 40, 3, 3 * n, 3, 36]
+    times = {"captioning": n, "text encoding": 40, "CEA": 3, "embedding passes": 3 * n}
+    times |= {"selection": 3, "finetuning": 36}
+    assert {name: part["times"] for name, part in parts.items()} == times
     assert parts["captioning"]["gflops"] is None  # it only measures pixels
     assert all(part["seconds"] > 0 for part in parts.values())
     # bridge: T'T, T'E and t W; nothing else of CEA is a matrix product
@@ -127,10 +121,8 @@ def test_a_run_is_measured_part_by_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("select", "passes"), [("random", 0), ("learnloss", 3)])
-def test_a_rival_has_no_parts_of_captions(tmp_path: Path, select: str, passes: int) -> None:
-    method = {"select": select, "options": {}, "cea": None, "loss_predictor": None}
-    measured = measure_run(**digits(tmp_path) | {"method": method})
-    parts = measured["parts"]
+def test_a_rival_has_no_parts_of_captions(small: Any, select: str, passes: int) -> None:
+    measured = measure(small, select=select, options={}, cea=None)
     for name in ("captioning", "text encoding", "CEA"):
-        assert parts[name] == {"gflops": None, "seconds": None, "times": 0}
-    assert parts["embedding passes"]["times"] == passes * measured["pool"]
+        assert measured["parts"][name] == {"gflops": None, "seconds": None, "times": 0}
+    assert measured["parts"]["embedding passes"]["times"] == passes * measured["pool"]
