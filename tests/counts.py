@@ -6,8 +6,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 LIMITS = {
     "files of vecaf_lib": 95,
-    "lines of vecaf_lib": 11_300,
-    "statements of vecaf_lib": 6_800,
+    "lines of vecaf_lib": 11_380,
+    "statements of vecaf_lib": 6_845,
     "lines of tests": 14_200,
     "lines of README.md": 150,
     "lines of dvc.yaml": 200,
