@@ -11,9 +11,9 @@ export USER ?= $(shell id -u)
 unexport JUPYTER_PATH MPLBACKEND PYTHONSTARTUP
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro test lab profile check fetch search trace verify site bench bench-quick lint format lock
+.PHONY: help env repro test lab profile check fetch search trace verify compare site bench bench-quick lint format lock
 
-help:  ## this list
+help:  ## this list, in a second
 	@awk -F ':.*## ' '/^## /{print "\n" substr($$0, 4)} /^[a-z-]+:.*## /{printf "  %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@if [ -x $(BIN)/python ]; then echo; $(BIN)/python tests/counts.py; fi
 
@@ -24,21 +24,22 @@ repro: env  ## every run, table, figure and page of the active profile; smoke: 1
 	@name=$$(tr -d '"' < data/generated/settings/profile.json); \
 	echo "The report: $(CURDIR)/reports/$$name/README.md"; \
 	echo "As pages:   $(CURDIR)/data/generated/site/$$name/index.html"
+	@$(BIN)/vecaf compare || true
 
-lab: env  ## JupyterLab, opened at the interactive notebook; every notebook runs by hand
+lab: env  ## JupyterLab, opened at the interactive notebook, in seconds; every notebook runs by hand
 	$(BIN)/jupyter lab notebooks/00_explore.ipynb
 
 site: env  ## the pages of the active profile again, in seconds
 	@$(BIN)/vecaf site data/generated/site/{profile}
 
 ## Another profile
-profile: env  ## make PROFILE the active one: make profile PROFILE=cifar10-cpu
+profile: env  ## make PROFILE the active one, in seconds: make profile PROFILE=cifar10-cpu
 	@$(BIN)/vecaf profile $(PROFILE) && echo "params.yaml is now profile $(PROFILE)"
 
 check: env  ## is all at hand that PROFILE needs, in seconds
 	@$(BIN)/vecaf check $(PROFILE)
 
-fetch: env  ## fetch and verify what PROFILE needs, or the images of DATASET=caltech101 alone
+fetch: env  ## fetch and verify what PROFILE needs, or the images of DATASET=caltech101 alone; minutes
 	@env -u HF_HUB_OFFLINE -u TRANSFORMERS_OFFLINE $(BIN)/vecaf fetch $(if $(DATASET),--dataset $(DATASET),$(PROFILE))
 
 search: env  ## try the active profile's settings in profiles/search/ on the validation split; smoke: 1 minute
@@ -50,8 +51,11 @@ search: env  ## try the active profile's settings in profiles/search/ on the val
 trace: env  ## where it comes from, in seconds: make trace ID=table1/vecaf/multi/r5
 	@$(BIN)/vecaf trace $(ID)
 
-verify: env  ## make a table again in a scratch folder and compare: make verify TABLE=table6
+verify: env  ## make a table again in a scratch folder and compare, in seconds: make verify TABLE=table6
 	@$(BIN)/vecaf verify $(TABLE)
+
+compare: env  ## which runs and means differ from the active profile's reference, in seconds
+	@$(BIN)/vecaf compare --list
 
 bench: $(VENV)/.bench  ## selection beside what people use, a frozen trunk's gain, PROFILE's descent; hours
 	$(BIN)/python benchmarks/selection.py
@@ -88,12 +92,12 @@ lint: env  ## ruff, formatting, types, notebooks without outputs; a minute
 	$(BIN)/mypy
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
-format: env  ## let ruff and nbstripout mend what they can
+format: env  ## let ruff and nbstripout mend what they can, in seconds
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/nbstripout notebooks/*.ipynb
 
-lock: pyproject.toml  ## resolve pyproject.toml anew into requirements.lock (in a scratch environment)
+lock: pyproject.toml  ## resolve pyproject.toml anew into requirements.lock, in a scratch environment; 2 minutes
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet --disable-pip-version-check '.[pipeline,site,dev]'
 	{ echo '# Made by `make lock` from pyproject.toml, Python 3.11; do not edit.'; \

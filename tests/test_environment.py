@@ -61,6 +61,11 @@ def test_the_environment_that_runs_the_tests_is_the_locked_one() -> None:
         assert version(name).split("+")[0] == PINNED[name], name
 
 
+def test_help_says_how_long_each_target_takes() -> None:
+    targets = re.findall("^[a-z-]+:.*## .*", (ROOT / "Makefile").read_text(), flags=re.M)
+    assert [line for line in targets if not re.search("second|minute|hour", line)] == []
+
+
 def make(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run make in a folder with the Makefile, outside any git checkout."""
     shutil.copy(ROOT / "Makefile", folder)

@@ -1,16 +1,17 @@
 """The code of the README and of docs/ runs as it stands, and what they name exists."""
 
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
 
 from vecaf_lib.selection import Pool
 
 ROOT = Path(__file__).parents[1]
+RESULTS = runpy.run_path(str(ROOT / "docs/results.py"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -62,17 +63,9 @@ def test_files_and_targets_that_a_page_names_exist(page: Path) -> None:
         assert (ROOT / path).exists(), path
 
 
-def test_the_numbers_of_the_readme_are_those_of_the_report() -> None:
-    """Each cell: mean and standard error and, in brackets, the difference to ActiveFT."""
-    table = pd.read_csv(ROOT / "reports/caltech101-gpu/tables/table1.csv", keep_default_na=False)
-    table = table[table["ratio"] != ""].set_index(["label", "sets", "ratio"])
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if " ± " in line]
-    assert len(rows) == 7
-    for name, _, *cells in rows:
-        places = [(name, sets, ratio) for sets in ("fresh", "kept") for ratio in ("2.0", "5.0")]
-        for place, cell in zip(places, cells, strict=True):
-            line = table.loc[(*place[:2], f"{float(place[2]):.4f}")].squeeze()
-            mean = line["printed"].removesuffix(" (n = 5)")
-            gap = line["printed_difference"][:-2]
-            assert cell == (f"{mean} ({gap})" if gap else mean)
+@pytest.mark.parametrize("page", RESULTS["PAGES"])
+def test_results_come_from_the_committed_reports(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert RESULTS["fill"](text) == text, "run python docs/results.py"
+    by_hand = re.sub(r"<!-- results: .*?<!-- end -->", "", text, flags=re.S)
+    assert not re.search(r"\d ± \d|[+−]\d[\d.]* \[", by_hand)

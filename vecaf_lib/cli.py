@@ -61,13 +61,16 @@ def parser() -> ArgumentParser:
     add = command("fetch", "needs:fetch", "fetch and verify what a profile needs")
     add("profile", nargs="?", help=ACTIVE)
     add("--dataset", help="the images of this data set alone")
+    add = command("compare", "reference:compare", "are a profile's results those of its reference")
+    add("profile", nargs="?", help=ACTIVE)
+    add("--list", dest="listed", action="store_true", help="each run and mean that differs")
+    add("--write", action="store_true", help="make these results the reference")
     add = command("trace", "audit:report", "where a number comes from")
     add("id", help="of a cell or claim, such as table1/vecaf/multi/r5")
     add("--profile", help=ACTIVE)
     add = command("verify", "audit:verify", "make a table again in a scratch folder and compare")
     add("table")
     add("--retrain", type=int, nargs="?", const=0, metavar="N", help="the (first N) runs, too")
-    add("--tolerance", type=float, default=0.0, metavar="POINTS", help="that numbers may differ by")
     return top
 
 

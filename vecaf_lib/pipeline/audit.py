@@ -2,7 +2,6 @@
 
 import shlex
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -15,7 +14,7 @@ from vecaf_lib.errors import BadInput, did_you_mean
 from vecaf_lib.files import read_run
 from vecaf_lib.pipeline.notebooks import execute_stage, read_notebook
 from vecaf_lib.pipeline.project import PARAMS, SECTIONS, Project
-from vecaf_lib.pipeline.provenance import code_digests
+from vecaf_lib.pipeline.provenance import code_digests, commit
 from vecaf_lib.pipeline.settings import write_sections
 from vecaf_lib.results.runs import Run, RunStore
 
@@ -26,11 +25,7 @@ def report(id: str, profile: str | None) -> None:
     """Print ``trace`` of a profile, or of the active one, and the state of the checkout."""
     project = Project.find()
     print("\n".join(trace(id, project.root / "reports" / (profile or project.profile))))
-    commit = "no git checkout"
-    with suppress(FileNotFoundError, subprocess.CalledProcessError):
-        words = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        commit = subprocess.check_output(words, stderr=subprocess.DEVNULL, text=True).strip()
-    print(f"working tree: {commit}")
+    print(f"working tree: {commit()}")
 
 
 def trace(id: str, folder: Path) -> Iterator[str]:
@@ -94,14 +89,12 @@ def _cells(folder: Path, does: str, *texts: str) -> Iterator[str]:
                 yield f"notebook: {path}, cell {number}, In [{cell.execution_count}], {does}"
 
 
-def verify(table: str, *, retrain: int | None, tolerance: float) -> None:
+def verify(table: str, *, retrain: int | None) -> None:
     """Make a table of the active profile again, by the stages of dvc.yaml, in a scratch folder.
 
     ``retrain``: how many of the runs behind it are made again, too, 0 for all; None for none.
     BadInput: there is no such table, or cells differ, see ``compare``; they are named.
     """
-    if not tolerance >= 0:
-        raise BadInput(f"--tolerance is {tolerance}; give 0 or more points.")
     project = Project.find()
     write_sections(project.root / PARAMS, project.root / SECTIONS)
     reports = project.path(REPORTS)
@@ -120,10 +113,10 @@ def verify(table: str, *, retrain: int | None, tolerance: float) -> None:
             moved = [f"runs={runs}"]
             _execute("runs", project.root, scratch, *moved)
         _execute("tables", project.root, scratch, *moved)
-        different = compare(before, _read(Path(scratch, "tables", f"{table}.csv")), tolerance)
+        different = compare(before, _read(Path(scratch, "tables", f"{table}.csv")))
     if different:
         raise BadInput(f"{tables[table]} is not the same, in: {', '.join(different)}.")
-    print(f"{tables[table]} is the same to within {tolerance:g}, made again")
+    print(f"{tables[table]} is the same, made again")
 
 
 def _execute(stage: str, root: Path, scratch: str, *extra: str) -> None:
@@ -134,15 +127,8 @@ def _execute(stage: str, root: Path, scratch: str, *extra: str) -> None:
     execute_stage(root / "notebooks" / Path(source).name, output, [*pairs, *extra])
 
 
-def compare(old: pd.DataFrame, new: pd.DataFrame, tolerance: float = 0.0) -> list[str]:
-    """The cells, named by the first column, in which two tables of text differ.
-
-    Numbers with decimals, of equal rows and columns, may differ by ``tolerance`` in their unit.
-    """
-    if tolerance and old.shape == new.shape and old.columns.equals(new.columns):
-        a, b = (table.where(table.map(lambda text: "." in text)) for table in (old, new))
-        gap = a.apply(pd.to_numeric, errors="coerce") - b.apply(pd.to_numeric, errors="coerce")
-        new = new.mask(gap.abs() <= tolerance + 1e-9, old)  # four decimals, as they are read
+def compare(old: pd.DataFrame, new: pd.DataFrame) -> list[str]:
+    """The cells, named by the first column, in which two tables of text differ."""
     if old.equals(new):
         return []
     rows = pd.concat([old, new]).drop_duplicates(keep=False)

@@ -6,6 +6,7 @@ Images, captions and weights of your own may lie anywhere, so they are identifie
 
 import ast
 import functools
+import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,15 @@ def code_digests(names: Iterable[str]) -> dict[str, str]:
         path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
         digests[name] = _digest(path.read_bytes())
     return digests
+
+
+def commit() -> str:
+    """The commit of the working tree, ``-dirty`` behind it if that has changed since."""
+    words = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.check_output(words, stderr=subprocess.DEVNULL, text=True).strip()
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return "no git checkout"
 
 
 @functools.lru_cache(maxsize=256)
