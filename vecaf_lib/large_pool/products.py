@@ -160,13 +160,17 @@ def code(x: Float[Tensor, "m d"], product: Product, *, one_scale: bool = False) 
     return Coded(values, scale)
 
 
-def scores(a: Coded, b: Coded) -> Tensor:
-    """a b', unscaled: int32 for int8 values, else of their type.
+def inner(a: Float[Tensor, "m d"], b: Float[Tensor, "k d"]) -> Float[Tensor, "m k"]:
+    """a b', by oneDNN where torch has it: MKL takes twice the time on processors of AMD."""
+    if a.dtype == torch.float32 and a.device.type == "cpu" and ONEDNN:
+        return torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
+    return a @ b.T
 
-    In float32 by oneDNN where torch has it: MKL takes twice the time on processors of AMD.
-    """
-    if a.values.dtype == torch.float32 and a.values.device.type == "cpu" and ONEDNN:
-        return torch.ops.mkldnn._linear_pointwise(a.values, b.values, None, "none", [], "")
+
+def scores(a: Coded, b: Coded) -> Tensor:
+    """a b', unscaled: int32 for int8 values, else of their type."""
+    if a.values.dtype == torch.float32:
+        return inner(a.values, b.values)
     if a.values.dtype != torch.int8:
         return a.values @ b.values.T
     x, y = (pad(z, (0, -z.shape[1] % TILE, 0, -len(z) % TILE)) for z in (a.values, b.values))

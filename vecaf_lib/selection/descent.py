@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import normalize
 
 from vecaf_lib.errors import BadInput
+from vecaf_lib.large_pool.products import inner
 from vecaf_lib.options import Count, NotNegative, Positive
 from vecaf_lib.selection.pool import Pool, Record
 
@@ -28,7 +29,7 @@ def nearest(
     e: Float[Tensor, "n d"], theta: Float[Tensor, "k d"]
 ) -> tuple[Float[Tensor, " n"], Int64[Tensor, " n"]]:
     """Cosine to, and index of, the nearest centroid of each sample (both sides unit length)."""
-    parts = [(rows @ theta.T).max(1) for rows in e.split(CHUNK)]  # each (chunk, k) -> (chunk,)
+    parts = [inner(rows, theta).max(1) for rows in e.split(CHUNK)]  # each (chunk, k) -> (chunk,)
     return torch.cat([p.values for p in parts]), torch.cat([p.indices for p in parts])
 
 

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
+from vecaf_lib.large_pool.products import inner
 from vecaf_lib.options import Positive
 from vecaf_lib.selection.pool import Pool, Record
 
@@ -69,7 +70,7 @@ class Cover:
 
     def kernel(self, rows: Float[Tensor, "a d"], columns: Float[Tensor, "b d"]) -> Tensor:
         """k of scaled rows, (a, b)."""
-        return (rows @ columns.T).sub_(self.shift).exp_()
+        return inner(rows, columns).sub_(self.shift).exp_()
 
     def add(self, samples: Int64[Tensor, " s"]) -> None:
         """Let ``samples`` cover, too."""
