@@ -209,7 +209,7 @@ def test_a_budget_is_the_nearest_number_in_the_pool(ratio, size):
         ("ods_official", "weight", "softmax"),
         *[(rival, "subset", v) for rival in ("learnloss", "ta_vaal") for v in (0, 1.5)],
         ("random", "generator", 1),
-        ("kmeans", "start", "spread"),
+        *[("kmeans", option, -1) for option in ("iterations", "engine")],
         ("probcover", "classes", 1),
         ("bilaf", "core_share", 0),
     ],

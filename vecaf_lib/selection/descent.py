@@ -96,11 +96,6 @@ def share(part: Int64[Tensor, " k"], whole: Int64[Tensor, " l"]) -> float:
     return float(torch.isin(part, whole).double().mean())
 
 
-def empty(e: Float[Tensor, "n d"], theta: Float[Tensor, "k d"]) -> float:
-    """The share of centroids that are nobody's nearest, 0 to 1."""
-    return 1 - len(nearest(e, theta)[1].unique()) / len(theta)
-
-
 def describe(
     record: Record,
     e: Float[Tensor, "n d"],
@@ -108,12 +103,13 @@ def describe(
     first: Int64[Tensor, " k"],
     chosen: Int64[Tensor, " k"],
 ) -> None:
-    """Record ``empty_centroids`` and ``start_kept``, the share of the ``first`` that is chosen.
+    """Record ``start_kept``, the share of the ``first`` samples, the start, that is chosen.
 
-    ``first`` are the samples at which the descent started.
+    And ``empty_centroids``, the share of those that are nobody's nearest.
     """
     if record is not None:
-        record |= {"empty_centroids": empty(e, theta), "start_kept": share(first, chosen)}
+        used = len(nearest(e, theta)[1].unique())
+        record |= {"empty_centroids": 1 - used / len(theta), "start_kept": share(first, chosen)}
 
 
 def select_fast(
@@ -130,14 +126,12 @@ def select_fast(
 
     Its ``iterations`` S go the way of 300 steps of Adam by 1e-3, in steps by 0.3 / S, each sample
     assigned anew: ``learning_rate`` and ``reassign_every`` do not apply. The product is float32, so
-    that the choice does not depend on the processor. Sets that are kept are centroids that stay,
-    in k-means; the other methods know no such.
+    that the choice does not depend on the processor.
     """
     from vecaf_lib.large_pool import select
 
     diagnostics: dict[str, Any] = {}
-    kept = "labelled" if options.get("objective") == "kmeans" else "excluded"
-    options = {"product": "float32", kept: pool.covered()} | options
+    options = {"product": "float32", "excluded": pool.covered()} | options
     chosen = select(pool.need("embeddings"), budget, losses, record=diagnostics, **options)
     if record is not None:
         record |= {name: diagnostics[name] for name in ("iterations", "objective")}
