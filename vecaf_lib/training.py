@@ -21,10 +21,9 @@ from vecaf_lib.loss_prediction import LossPredictor
 from vecaf_lib.models.trunk import StoredStates, Trainable
 from vecaf_lib.models.vision import PVM
 from vecaf_lib.objective import MULTI_CLASS, Objective
-from vecaf_lib.options import BelowOne, Count, NotNegative, Positive, Whole
+from vecaf_lib.options import BelowOne, Count, NotNegative, Positive, Share, Whole
 from vecaf_lib.seeding import generator
 
-Share = Annotated[float, Field(gt=0, le=1)]
 ASPECT, TRIES = 4 / 3, 10  # RandomResizedCrop's in torchvision and DeiT
 
 

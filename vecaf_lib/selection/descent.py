@@ -96,6 +96,11 @@ def share(part: Int64[Tensor, " k"], whole: Int64[Tensor, " l"]) -> float:
     return float(torch.isin(part, whole).double().mean())
 
 
+def empty(e: Float[Tensor, "n d"], theta: Float[Tensor, "k d"]) -> float:
+    """The share of centroids that are nobody's nearest, 0 to 1."""
+    return 1 - len(nearest(e, theta)[1].unique()) / len(theta)
+
+
 def describe(
     record: Record,
     e: Float[Tensor, "n d"],
@@ -103,13 +108,9 @@ def describe(
     first: Int64[Tensor, " k"],
     chosen: Int64[Tensor, " k"],
 ) -> None:
-    """Record ``start_kept``, the share of the ``first`` samples, the start, that is chosen.
-
-    And ``empty_centroids``, the share of those that are nobody's nearest.
-    """
+    """Record ``empty_centroids``, and of the ``first`` samples the share ``start_kept``."""
     if record is not None:
-        used = len(nearest(e, theta)[1].unique())
-        record |= {"empty_centroids": 1 - used / len(theta), "start_kept": share(first, chosen)}
+        record |= {"empty_centroids": empty(e, theta), "start_kept": share(first, chosen)}
 
 
 def select_fast(
@@ -119,14 +120,13 @@ def select_fast(
     *,
     record: Record,
     learning_rate: float | None = None,
-    reassign_every: int = 1,
     **options: Any,
 ) -> Int64[Tensor, " k"]:
     """The same by ``vecaf_lib.large_pool``, for pools of millions.
 
-    Its ``iterations`` S go the way of 300 steps of Adam by 1e-3, in steps by 0.3 / S, each sample
-    assigned anew: ``learning_rate`` and ``reassign_every`` do not apply. The product is float32, so
-    that the choice does not depend on the processor.
+    Its ``iterations`` S go the way of 300 steps of Adam by 1e-3, in steps by 0.3 / S:
+    ``learning_rate`` does not apply. The product is float32, so that the choice does not depend on
+    the processor.
     """
     from vecaf_lib.large_pool import select
 
