@@ -36,8 +36,8 @@ from vecaf_lib.selection.activeft import contrast
 from vecaf_lib.selection.ods import ods_objective
 from vecaf_lib.selection.pool import budget_of
 
-EXACT: dict[str, Any] = {"iterations": 300, "learning_rate": 1e-3, "reassign_every": 1}
-EXACT |= {"tolerance": 0.0, "engine": "exact"}
+EXACT: dict[str, Any] = {"iterations": 300, "learning_rate": 1e-3, "tolerance": 0.0}
+EXACT["engine"] = "exact"
 FAST = {"engine": "fast", "iterations": None, "tolerance": None}  # its own
 SHORTER = ((60, 5e-3), (100, 3e-3), (150, 2e-3), (200, 1.5e-3))
 OVERLAP = 0.9  # at least, or what float64 has in common with float32 if that is less
@@ -45,12 +45,12 @@ LOSS_RATIO = 0.02  # at most, of the exact one's: a fiftieth of a mean loss
 EMPTY = 1.0  # points at most
 
 
-def objective_of(options: Mapping[str, Any], e: Tensor, losses: Tensor, every: int) -> Any:
-    """A fresh objective; options without lambda are ActiveFT's."""
+def objective_of(options: Mapping[str, Any], e: Tensor, losses: Tensor) -> Any:
+    """The objective; options without lambda are ActiveFT's."""
     if "lambda_" not in options:
-        return contrast(e, options["tau"], reassign_every=every)
+        return contrast(e, options["tau"])
     p = loss_distribution(losses.to(e), options["loss_power"])
-    return ods_objective(e, p, options["tau"], options["lambda_"], every)
+    return ods_objective(e, p, options["tau"], options["lambda_"])
 
 
 def centroids(
@@ -67,7 +67,7 @@ def centroids(
         select_fast(e, budget, own, objective=kind, generator=draw, record=record, **plan)
         return torch.from_numpy(record["centroids"])
     first = descent.start(len(e), budget, generator=draw)
-    objective = objective_of(options, e, losses, options["reassign_every"])
+    objective = objective_of(options, e, losses)
     steps = {name: options[name] for name in ("iterations", "learning_rate", "tolerance")}
     return descent.optimise(e[first], objective, **steps)
 
@@ -99,7 +99,7 @@ def compare(
                 {
                     "way": way,
                     "overlap": descent.share(reference, chosen),
-                    "objective": objective_of(options, pool, losses, 1)(theta)[0],
+                    "objective": objective_of(options, pool, losses)(theta)[0],
                     "loss ratio": float(losses[chosen].mean() / losses.mean()),
                     "empty, %": 100 * descent.empty(pool, theta),
                     "seconds": seconds,

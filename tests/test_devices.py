@@ -27,6 +27,7 @@ from vecaf_lib.data.images import ImageSet
 from vecaf_lib.data.images import ResizedImages
 from vecaf_lib.devices import rank_and_size, use_device
 from vecaf_lib.models.vision import PVM
+from vecaf_lib import evaluation
 from vecaf_lib.evaluation import embed_pool
 from vecaf_lib.loop import active_finetuning
 from vecaf_lib.selection import ods
@@ -44,7 +45,8 @@ def images(size, seed):
 
 torch.manual_seed(0)
 pvm = PVM(timm.create_model("test_vit", img_size=32), 3, generator=seeded(0))
-saved = {"pass": embed_pool(pvm, images(21, 7).images, batch_size=4)}
+evaluation.AT_ONCE = 4
+saved = {"pass": embed_pool(pvm, images(21, 7).images)}
 train, validation, test = images(40, 0), images(6, 1), images(6, 2)
 cea = Augmentation(torch.randn(40, 16, generator=seeded(3)), seed=0)
 recipe = Recipe(6, 8, learning_rate=0.05, clip_norm=1.0, shift=2, flip=True, evaluate_every=3)

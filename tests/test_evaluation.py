@@ -7,6 +7,7 @@ from sklearn.linear_model import Ridge
 from small import make_pvm, seeded
 from torch.nn.functional import cross_entropy, one_hot
 
+from vecaf_lib import evaluation
 from vecaf_lib.data.images import ImageSet
 from vecaf_lib.evaluation import embed_pool, linear_probe_losses, ridge_probe
 
@@ -17,9 +18,11 @@ def images_of(size):
     return ImageSet(images, torch.arange(size) % 3, ids, ("a", "b", "c"))
 
 
-def test_the_batch_size_changes_nothing():
+def test_the_batch_size_changes_nothing(monkeypatch):
     pvm, images = make_pvm(), images_of(11).images
-    whole, parts = embed_pool(pvm, images), embed_pool(pvm, images, batch_size=4)
+    whole = embed_pool(pvm, images)
+    monkeypatch.setattr(evaluation, "AT_ONCE", 4)
+    parts = embed_pool(pvm, images)
     for one, other in zip(whole, parts, strict=True):
         torch.testing.assert_close(one, other)
     assert [tuple(part.shape) for part in whole] == [(11, 96), (11, 3)]
@@ -35,10 +38,11 @@ def pool(n, d, classes, seed=0):
 
 @pytest.mark.parametrize(("n", "d", "classes"), [(30, 5, 3), (12, 20, 2), (8, 3, 8)])
 @pytest.mark.parametrize("ridge", [1e-2, 1.0])
-def test_leave_one_out_is_n_refits(n, d, classes, ridge):
+def test_leave_one_out_is_n_refits(n, d, classes, ridge, monkeypatch):
+    monkeypatch.setattr(evaluation, "RIDGE", ridge)
     e, labels = pool(n, d, classes)
     expected = oracles.leave_one_out(e, labels.tolist(), classes, ridge)
-    losses = linear_probe_losses(e, labels, classes=classes, ridge=ridge)
+    losses = linear_probe_losses(e, labels, classes=classes)
     assert losses.dtype == torch.float32
     torch.testing.assert_close(losses, torch.tensor(expected), rtol=1e-4, atol=1e-6)
 
@@ -53,10 +57,11 @@ def test_equal_embeddings_and_absent_classes_give_finite_losses(classes):
 
 @pytest.mark.parametrize(("n", "d", "classes"), [(40, 5, 3), (20, 50, 6), (30, 20, 3)])
 @pytest.mark.parametrize("ridge", [1e-2, 1.0])
-def test_a_ridge_probe_is_scikit_learns_times_the_best_scale(n, d, classes, ridge):
+def test_a_ridge_probe_is_scikit_learns_times_the_best_scale(n, d, classes, ridge, monkeypatch):
+    monkeypatch.setattr(evaluation, "RIDGES", [ridge])
     e, labels = pool(n, d, classes)
     e += 2 * torch.randn(n, d, generator=seeded(5))  # so that classes overlap
-    weight, bias = ridge_probe(e, labels, classes=classes, ridges=[ridge])
+    weight, bias = ridge_probe(e, labels, classes=classes)
     penalty = ridge * float((e - e.mean(0)).double().square().sum() / d)
     targets = one_hot(labels, classes).double().numpy()
 
@@ -88,13 +93,15 @@ def test_a_probe_of_too_little_is_finite(n):
             assert torch.isfinite(part).all()
 
 
-def test_a_probe_chooses_the_penalty_of_the_least_leave_one_out_loss():
+def test_a_probe_chooses_the_penalty_of_the_least_leave_one_out_loss(monkeypatch):
     e, labels = pool(60, 40, 3)
     e += 2 * torch.randn(60, 40, generator=seeded(5))
     unseen, truth = (part[60:] for part in pool(600, 40, 3))
     unseen += 2 * torch.randn(540, 40, generator=seeded(6))
-    probes = [ridge_probe(e, labels, classes=3, ridges=ridges) for ridges in ([1e-4], [1.0])]
-    loss = [float(cross_entropy(unseen @ weight.T + bias, truth)) for weight, bias in probes]
+    probes = []
+    for ridges in ([1e-4], [1.0], [1e-4, 1.0]):
+        monkeypatch.setattr(evaluation, "RIDGES", ridges)
+        probes.append(ridge_probe(e, labels, classes=3))
+    loss = [float(cross_entropy(unseen @ weight.T + bias, truth)) for weight, bias in probes[:2]]
     assert loss[1] < loss[0]
-    chosen = ridge_probe(e, labels, classes=3, ridges=[1e-4, 1.0])
-    assert all(torch.equal(one, other) for one, other in zip(chosen, probes[1], strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(*probes[1:], strict=True))

@@ -125,10 +125,8 @@ def test_the_record_of_a_run(method: str, cea: bool) -> None:
     assert result["validation_accuracy"] == measure(pvm, VALIDATION)["accuracy"]  # of the last step
     assert result["test_accuracy"] == measure(pvm, TEST)["accuracy"]
     assert [record["loop"] for record in result["loops"]] == [1, 2, 3]
-    label_of = dict(zip(TRAIN.ids, TRAIN.labels.tolist(), strict=True))
     for record in result["loops"]:
         assert len(set(record["chosen"])) == len(record["chosen"]) == BUDGET
-        assert record["labels_chosen"] == [label_of[name] for name in record["chosen"]]
         assert (record["cea"] is not None) == cea
         if cea:
             assert record["cea"]["relative_move"] > 0
@@ -162,9 +160,8 @@ def test_sets_that_are_kept_grow_and_no_sample_is_chosen_twice() -> None:
     first, second, third = map(set, chosen(result))
     assert first == set(chosen(run())[0])
     assert first < second < third
-    assert [(loop["fresh"], loop["trained_on"]) for loop in result["loops"]] == [
-        (BUDGET, BUDGET * (loop + 1)) for loop in range(3)
-    ]
+    assert [len(ids) for ids in chosen(result)] == [BUDGET * (loop + 1) for loop in range(3)]
+    assert [loop["fresh"] for loop in result["loops"]] == [BUDGET] * 3
 
 
 @pytest.fixture
@@ -351,7 +348,6 @@ def test_full_data_finetuning_uses_the_whole_pool(trained: list[Any]) -> None:
     result = run("full", budget=POOL, multi_run=False)
     assert [ids for _, ids, _ in trained] == [TRAIN.ids] * 3
     assert chosen(result) == [None] * 3  # the record does not list the pool
-    assert [record["labels_chosen"] for record in result["loops"]] == [None] * 3
     with pytest.raises(BadInput, match="all 40 samples"):
         run("full")
 
@@ -367,4 +363,3 @@ def test_a_network_that_training_has_killed_leaves_a_record_without_nan() -> Non
     assert record["mean_pool_loss"] is record["mean_chosen_loss"] is None
     assert record["cea"]["relative_move"] is None
     assert record["selection"] == {"objective": None, "n": 3}
-    assert record["labels_chosen"] == data.labels[:BUDGET].tolist()

@@ -18,7 +18,6 @@ from vecaf_lib.training import (
     Finetuner,
     Recipe,
     augmented,
-    crop,
     crop_boxes,
     minibatches,
     move,
@@ -267,19 +266,18 @@ def test_the_boxes_of_random_resized_crops(least: float) -> None:
         assert place.mean() == pytest.approx(0.5, abs=0.03)
 
 
-def test_a_crop_is_the_box_at_the_size_of_the_image() -> None:
+def test_a_crop_is_the_box_at_the_size_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = torch.linspace(0, 255, 48).round()
     image = rows[:, None].expand(3, 48, 48).to(torch.uint8)
-    images = torch.stack([image, image.mT])
-    whole = torch.tensor([[0, 0, 48, 48]]).repeat(2, 1)
-    assert torch.equal(crop(images, whole), images)
-    for box in ([12, 0, 24, 48], [0, 12, 48, 24]):
-        cut = crop(images, torch.tensor([box]).repeat(2, 1))
-        expected = torch.linspace(*(rows[12].item(), rows[35].item()), 48)
-        own = cut[0, 0, :, 5] if box[0] else cut[1, 0, 5]
-        assert (own - expected).abs().max() < 4
-        other = cut[1, 0, 5] if box[0] else cut[0, 0, :, 5]
-        assert (other - rows).abs().max() < 1  # along the side that is not cut
+    images, recipe = torch.stack([image, image.mT]), make_recipe(crop_scale=0.2)
+    for box in ([0, 0, 48, 48], [12, 0, 24, 48], [0, 12, 48, 24]):
+        boxes = torch.tensor([box, box])
+        monkeypatch.setattr("vecaf_lib.training.crop_boxes", lambda *_, boxes=boxes, **__: boxes)
+        _, cut = next(augmented(images, iter([torch.arange(2)]), recipe, generator=seeded(0)))
+        for number, own in enumerate((cut[0, 0, :, 5], cut[1, 0, 5])):
+            part = rows[box[number] : box[number] + box[2 + number]]
+            expected = torch.linspace(float(part[0]), float(part[-1]), 48)
+            assert (own - expected).abs().max() < (4 if len(part) < 48 else 1)
 
 
 def test_crops_are_drawn_by_the_seed_and_each_anew() -> None:

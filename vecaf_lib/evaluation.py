@@ -1,7 +1,6 @@
 """What a model gives in evaluation mode: embeddings, class scores, losses, accuracy."""
 
 import math
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -15,23 +14,22 @@ from vecaf_lib.models.vision import features
 from vecaf_lib.objective import MULTI_CLASS, Objective
 
 FirstLosses = Literal["uniform", "linear_probe", "classifier"]
+AT_ONCE = 250  # images
 RIDGE = 1e-2  # penalty, as a fraction of the mean eigenvalue of the Gram matrix
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # that a probe chooses from, as it does
 SCALES = torch.logspace(-1, 2, 61, dtype=torch.float64)  # of its scores
 
 
 @torch.inference_mode()
-def embed_pool(
-    pvm: nn.Module, images: Images, *, batch_size: int = 250
-) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n c"]]:
+def embed_pool(pvm: nn.Module, images: Images) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n c"]]:
     """Embeddings and class scores, on the CPU; processes share the pass, each gets the whole."""
     inner: Any = getattr(pvm.eval(), "module", pvm)  # a model wrapped for several processes
     device = inner.classifier.weight.device
-    embeddings = [inner.embed(batch.to(device)) for batch in own_batches(images, batch_size)]
+    embeddings = [inner.embed(batch.to(device)) for batch in own_batches(images, AT_ONCE)]
     scores = [inner.classifier(e) for e in embeddings]
     return (
-        everyones(embeddings, len(images), batch_size, inner.width).clone(),
-        everyones(scores, len(images), batch_size, inner.classifier.out_features).clone(),
+        everyones(embeddings, len(images), AT_ONCE, inner.width).clone(),
+        everyones(scores, len(images), AT_ONCE, inner.classifier.out_features).clone(),
     )
 
 
@@ -44,7 +42,7 @@ def classify(pvm: nn.Module, e: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
 
 @torch.inference_mode()
 def predicted_losses(
-    pvm: nn.Module, loss_predictor: nn.Module, images: Images, *, batch_size: int = 250
+    pvm: nn.Module, loss_predictor: nn.Module, images: Images
 ) -> Float[Tensor, " n"]:
     """The loss predictor's output for each image, from the feature maps of ``pvm``, on the CPU."""
     inner: Any = getattr(pvm.eval(), "module", pvm)
@@ -52,9 +50,9 @@ def predicted_losses(
     device = inner.classifier.weight.device
     parts = [
         loss_predictor(features(inner, batch.to(device), depths)[0]).unsqueeze(1)
-        for batch in own_batches(images, batch_size)
+        for batch in own_batches(images, AT_ONCE)
     ]
-    return everyones(parts, len(images), batch_size, 1).squeeze(1).clone()
+    return everyones(parts, len(images), AT_ONCE, 1).squeeze(1).clone()
 
 
 def measure(pvm: nn.Module, data: ImageSet, objective: Objective = MULTI_CLASS) -> dict[str, float]:
@@ -64,11 +62,7 @@ def measure(pvm: nn.Module, data: ImageSet, objective: Objective = MULTI_CLASS) 
 
 
 def linear_probe_losses(
-    embeddings: Float[Tensor, "n d"],
-    labels: Int64[Tensor, " n"],
-    *,
-    classes: int,
-    ridge: float = RIDGE,
+    embeddings: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], *, classes: int
 ) -> Float[Tensor, " n"]:
     """Leave-one-out squared errors of ridge regression from directions onto one-hot labels.
 
@@ -76,15 +70,11 @@ def linear_probe_losses(
     """
     Y = one_hot(labels, classes).double()
     E = normalize(embeddings.double(), dim=1)
-    return _ridge_regression(E - E.mean(0), Y - Y.mean(0), ridge)[1].square().sum(1).float()
+    return _ridge_regression(E - E.mean(0), Y - Y.mean(0), RIDGE)[1].square().sum(1).float()
 
 
 def ridge_probe(
-    embeddings: Float[Tensor, "k d"],
-    labels: Int64[Tensor, " k"],
-    *,
-    classes: int,
-    ridges: Sequence[float] = RIDGES,
+    embeddings: Float[Tensor, "k d"], labels: Int64[Tensor, " k"], *, classes: int
 ) -> tuple[Float[Tensor, "c d"], Float[Tensor, " c"]]:
     """Weight and bias of a linear classifier, in closed form: ridge regression onto one-hot labels.
 
@@ -95,7 +85,7 @@ def ridge_probe(
     E, Y = embeddings.double(), one_hot(labels, classes).double()
     x, y = E.mean(0), Y.mean(0)
     least, best = math.inf, (E, y)
-    for ridge in ridges:
+    for ridge in RIDGES:
         W, residual = _ridge_regression(E - x, Y - y, ridge)  # (d, c), (k, c)
         losses = torch.stack([cross_entropy(s * (Y - residual), labels) for s in SCALES])
         if float(losses.min()) < least:

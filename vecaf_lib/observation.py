@@ -113,9 +113,7 @@ def describe(
     record = {
         "loop": loop + 1,
         "chosen": None if whole else [train.ids[i] for i in selection.tolist()],
-        "labels_chosen": None if whole else train.labels[selection].tolist(),
         "fresh": len(fresh),
-        "trained_on": len(selection),
         "losses_from": observation.losses_from,
         "mean_pool_loss": None if losses is None else float(losses.mean()),
         "mean_chosen_loss": None if losses is None else float(losses[fresh].mean()),

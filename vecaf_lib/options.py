@@ -14,6 +14,7 @@ Whole = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 QUOTED = 60  # characters of a wrong value
 EXPECTED = {  # kind of error -> what would be right, where pydantic speaks of Python or patterns
     "list_type": "a list, written [a, b]",

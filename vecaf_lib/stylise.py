@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from torch.nn.functional import affine_grid, grid_sample, interpolate, normalize, pad
+from torch.nn.functional import interpolate, normalize, pad
 
 from vecaf_lib.data.images import Images, ImageSet, LazyImages
 from vecaf_lib.models.clip import Clip, checkpoint
@@ -22,8 +22,8 @@ from vecaf_lib.models.weights import locate
 from vecaf_lib.seeding import generator as stream
 from vecaf_lib.training import minibatches
 
-CORNERS = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])  # (x, y)
 THEIRS = {"patch": 9000.0, "direction": 500.0, "content": 150.0, "smoothness": 2e-3}  # weights
+SHARE = 0.25  # of an image's shorter side that a patch has; theirs
 STRIDE = 8  # of StyleNet: three halvings
 Content = Callable[[Tensor], list[Tensor]]
 DARKEST = 1e-3  # pixels are kept this far from 0 and 1, where the logit is infinite
@@ -36,9 +36,9 @@ def directional(
     return 1 - torch.cosine_similarity(after - before, direction.unsqueeze(0), dim=1)
 
 
-def patchwise(losses: Float[Tensor, " m"], threshold: float = 0.7) -> Float[Tensor, ""]:
-    """Mean over all crops; one below ``threshold`` already follows the text and counts as 0."""
-    return torch.where(losses < threshold, 0.0, losses).mean()
+def patchwise(losses: Float[Tensor, " m"]) -> Float[Tensor, ""]:
+    """Mean over all crops; one below 0.7 (theirs) already follows the text and counts as 0."""
+    return torch.where(losses < 0.7, 0.0, losses).mean()
 
 
 def content_loss(
@@ -62,47 +62,21 @@ def total_variation(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
 
 
 def random_crops(
-    images: Float[Tensor, "b c h w"],
-    count: int,
-    size: int,
-    *,
-    share: float = 0.25,
-    distortion: float = 0.5,
-    generator: torch.Generator,
+    images: Float[Tensor, "b c h w"], count: int, size: int, *, generator: torch.Generator
 ) -> Float[Tensor, "m c s s"]:
     """``count`` crops an image [b * count, c, size, size], those of one image together.
 
-    Each is a square whose side is ``share`` of the image's shorter one, its corners drawn inwards
-    by at most ``distortion`` of half a side; what then lies outside is 0. Defaults are theirs.
+    As theirs, each is a square whose side is ``SHARE`` of the image's shorter one, its corners
+    moved inwards by at most half of half a side; what then lies outside is 0.
     """
-    b, _, height, width = images.shape
-    m = b * count
-    half = share * min(height, width) * torch.tensor([1 / width, 1 / height])  # in -1..1, (x, y)
-    centre = (1 - half) * (2 * torch.rand(m, 1, 2, generator=generator) - 1)  # (m, 1, 2)
-    inwards = 1 - distortion * torch.rand(m, 4, 2, generator=generator)
-    H = homography(CORNERS * inwards, CORNERS.expand(m, 4, 2))  # (m, 3, 3)
-    # centres of the result's pixels, homogeneous, (s * s, 3)
-    target = affine_grid(torch.eye(2, 3).unsqueeze(0), [1, 1, size, size], align_corners=False)
-    source = torch.cat([target.reshape(-1, 2), torch.ones(size**2, 1)], dim=1) @ H.mT  # (m, s*s, 3)
-    place = source[..., :2] / source[..., 2:]  # in the crop's square, -1..1
-    inside = ((place.abs() <= 1).all(2) & (source[..., 2] > 0)).view(m, 1, size, size)
-    grid = (centre + half * place).view(b, count * size, size, 2)
-    # (b, c, count * s, s)
-    sampled = grid_sample(images, grid.to(images), padding_mode="border", align_corners=False)
-    crops = sampled.unflatten(2, (count, size)).transpose(1, 2).flatten(0, 1)
-    return crops * inside.to(images)
+    from torchvision import transforms  # here, as it takes a second
 
-
-def homography(
-    start: Float[Tensor, "m 4 2"], end: Float[Tensor, "m 4 2"]
-) -> Float[Tensor, "m 3 3"]:
-    """The projective map that takes four points to four others, its last entry 1."""
-    points = pad(start, (0, 1), value=1.0)  # homogeneous, (m, 4, 3)
-    zero, (to_x, to_y) = torch.zeros_like(points), end.split(1, dim=2)
-    across = torch.cat([points, zero, -to_x * start], dim=2)  # (m, 4, 8)
-    down = torch.cat([zero, points, -to_y * start], dim=2)
-    solved = torch.linalg.solve(torch.cat([across, down], dim=1), end.mT.reshape(-1, 8, 1))
-    return pad(solved.squeeze(2), (0, 1), value=1.0).view(-1, 3, 3)
+    side = round(SHARE * min(images.shape[2:]))
+    perspective = transforms.RandomPerspective(distortion_scale=0.5, p=1.0)
+    move = transforms.Compose([transforms.RandomCrop(side), perspective, transforms.Resize(size)])
+    with torch.random.fork_rng(devices=[]):  # torchvision draws from the global state
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        return torch.cat([move(image) for image in images.repeat_interleave(count, 0).split(1)])
 
 
 class StyleNet(nn.Module):

@@ -70,7 +70,7 @@ def select(
             covered before all others.
         generator: a seed, or a ``torch.Generator`` on the CPU.
         method: one of ``methods()``. Of losses, labels and probabilities it sees what it needs.
-        labels: N classes, numbers or text; None or NaN where the class is not known.
+        labels: N classes, numbers or text.
         probabilities: N x C, of a classifier.
         return_similarity: return a ``Subset``, with the representative of each row.
         engine: ``exact``: ods, activeft and kmeans by ``vecaf_lib.selection``, in memory.
@@ -126,18 +126,12 @@ def pool_of(
         fields["losses"] = not_negative("losses", uniform, size, 1)
     if "probabilities" in needs and probabilities is not None:
         fields["probabilities"] = not_negative("probabilities", probabilities, size, 2)
-    if needs & {"labels", "all_labels"}:
+    if "all_labels" in needs:
         given = np.asarray(labels, dtype=object)
-        whole = given if given.shape == (size,) else np.full(size, None)
-        classes = pd.factorize(whole, sort=True)[0].astype(np.int64)  # -1 where it is not known
-        asked = {"all_labels": ("row", classes), "labels": ("labelled row", classes[kept])}
-        for name in needs & asked.keys():
-            rows, known = asked[name]
-            if (known < 0).any():
-                raise BadInput(f"labels: method {method!r} needs the class of every {rows}.")
-            fields[name] = torch.from_numpy(known)
-    at = torch.from_numpy(kept)
-    return Pool(size, excluded=at, labelled=at, **fields)
+        if given.shape != (size,) or pd.isna(given).any():
+            raise BadInput(f"labels: method {method!r} needs the class of every row.")
+        fields["all_labels"] = torch.from_numpy(pd.factorize(given, sort=True)[0].astype(np.int64))
+    return Pool(size, excluded=torch.from_numpy(kept), **fields)
 
 
 def represented(X: Any, chosen: Int64[np.ndarray, " k"]) -> Subset:
@@ -229,9 +223,7 @@ class SubsetQuery(BaseEstimator):
         if batch_size > len(free):  # as theirs
             warnings.warn(f"batch_size: {batch_size} of {len(free)} rows; all.", stacklevel=2)
             batch_size = len(free)
-        at = np.union1d(kept, free)
-        labels[unlabelled] = None
-        given: dict[str, Any] = {"labels": labels[at]}
+        at, given = np.union1d(kept, free), dict[str, Any]()
         if clf is not None and len(kept) and "probabilities" in load(self.method).NEEDS:
             fitted = clone(clf).fit(X[kept], np.asarray(y)[kept])
             given["probabilities"] = fitted.predict_proba(X[at])

@@ -21,10 +21,9 @@ from vecaf_lib.loss_prediction import LossPredictor
 from vecaf_lib.models.trunk import StoredStates, Trainable
 from vecaf_lib.models.vision import PVM
 from vecaf_lib.objective import MULTI_CLASS, Objective
-from vecaf_lib.options import BelowOne, Count, NotNegative, Positive, Whole
+from vecaf_lib.options import BelowOne, Count, NotNegative, Positive, Share, Whole
 from vecaf_lib.seeding import generator
 
-Share = Annotated[float, Field(gt=0, le=1)]
 ASPECT, TRIES = 4 / 3, 10  # RandomResizedCrop's in torchvision and DeiT
 
 
@@ -218,8 +217,11 @@ def augmented(
             continue
         moved = move(images[at], share(offsets), mirror, recipe.shift)
         if recipe.crop_scale is not None:
-            side, least = moved.shape[-1], recipe.crop_scale
-            moved = crop(moved, share(crop_boxes(count, side, least, generator=generator)))
+            side = moved.shape[-1]
+            boxes = share(crop_boxes(count, side, recipe.crop_scale, generator=generator))
+            parts = zip(moved.split(1), boxes.tolist(), strict=True)
+            cut = (x[..., i : i + h, j : j + w] for x, (i, j, h, w) in parts)
+            moved = torch.cat([resized(part, side) for part in cut])
         yield at, moved
 
 
@@ -242,7 +244,8 @@ def crop_boxes(
     """RandomResizedCrop's boxes (top, left, height, width) in squares of ``side`` px.
 
     Area uniform in ``least`` to 1, aspect log-uniform in 3/4 to 4/3; the first of ten draws that
-    fits into the image, else the whole of it (Szegedy et al., CVPR 2015; as torchvision has it).
+    fits into the image, else the whole of it (Szegedy et al., CVPR 2015). As torchvision has it,
+    which draws from the global state: so does dropout, in another thread.
     """
     area = least + (1 - least) * torch.rand(count, TRIES, generator=generator)
     aspect = ASPECT ** (2 * torch.rand(count, TRIES, generator=generator) - 1)
@@ -253,13 +256,3 @@ def crop_boxes(
     size = torch.where(fits.any(1, keepdim=True), first, side)
     corner = (torch.rand(count, 2, generator=generator) * (side - size + 1)).floor()
     return torch.cat([corner, size], 1).long()
-
-
-def crop(images: UInt8[Tensor, "b 3 h h"], boxes: Int64[Tensor, "b 4"]) -> UInt8[Tensor, "b 3 h h"]:
-    """Cut a box out of each image and resize it to the image's own size."""
-    side = images.shape[-1]
-    parts = [
-        resized(image[None, :, top : top + height, left : left + width], side)
-        for image, (top, left, height, width) in zip(images, boxes.tolist(), strict=True)
-    ]
-    return torch.cat(parts)

@@ -156,7 +156,7 @@ def test_labelled_rows_are_centroids_that_stay(objective: Any) -> None:
     e = torch.eye(3, 16).repeat_interleave(40, 0) + 0.05 * torch.randn(120, 16, generator=g)
     options = {"objective": objective, "lambda_": 0.1, "labelled": [3, 5]}
     for seed in range(3):
-        chosen = select(e, 2, seed=seed, **options)
+        chosen = select(e, 2, generator=generator(seed), **options)
         assert 0 not in chosen // 40
         assert objective != "kmeans" or sorted(chosen // 40) == [1, 2]
     free = select(e, 100, excluded=np.arange(10, 20), iterations=5, **options)

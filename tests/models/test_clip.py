@@ -86,7 +86,7 @@ def test_long_captions_keep_the_end_of_text(saved: tuple[Path, Any]) -> None:
     assert len(caught) == 1
     torch.testing.assert_close(t, oracle(saved[1], captions), atol=1e-5, rtol=0)
     just = " ".join(["dog"] * 22)  # with start and end exactly 24
-    encoder = load_text_encoder(NAME, weights=str(saved[0]))
+    encoder = load_text_encoder(NAME, str(saved[0]), None, None, "cpu")
     assert encoder.limit == 24
     assert encoder.lengths([just, just + " !", "!"], 24) == [24, 25, 3]
     with pytest.warns(UserWarning, match="longer than 5 tokens"):

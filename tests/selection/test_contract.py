@@ -209,7 +209,7 @@ def test_a_budget_is_the_nearest_number_in_the_pool(ratio, size):
         ("ods_official", "weight", "softmax"),
         *[(rival, "subset", v) for rival in ("learnloss", "ta_vaal") for v in (0, 1.5)],
         ("random", "generator", 1),
-        ("kmeans", "start", "spread"),
+        *[("kmeans", option, -1) for option in ("iterations", "engine")],
         ("probcover", "classes", 1),
         ("bilaf", "core_share", 0),
     ],
@@ -221,7 +221,7 @@ def test_options_out_of_range_or_unknown_are_refused(method, option, wrong):
 
 def test_option_defaults_are_those_of_the_signature_and_of_what_it_builds_on():
     descent = {"iterations": 300, "learning_rate": 1e-3, "tolerance": 0.0}
-    activeft = {"tau": 0.07, "reassign_every": 1, "engine": "exact"}
+    activeft = {"tau": 0.07, "engine": "exact"}
     ods = {"lambda_": 1.0, "loss_power": 1.0, "ensemble": 5, "shrinkage": 1.0, "tolerance": 1e-4}
     ods |= {"last_descent": False}
     defaults = {name: option_schema(name)().model_dump() for name in names()}

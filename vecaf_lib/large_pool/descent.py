@@ -26,7 +26,6 @@ from jaxtyping import Float, Int64
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn.functional import logsigmoid, normalize
-from tqdm.auto import tqdm
 
 from vecaf_lib.errors import BadInput
 from vecaf_lib.large_pool.products import (
@@ -140,7 +139,7 @@ class Centroids:
         self.crowding: Crowding | None = None
         self.curve: list[float] = []
 
-    def descend(self, generator: torch.Generator, progress: bool = False) -> None:
+    def descend(self, generator: torch.Generator) -> None:
         """Go down the objective."""
         plan, total, (k, d) = self.plan, self.rows.total, self.theta.shape
         large = total * k > (FULL if plan.push else SMALL)
@@ -153,23 +152,21 @@ class Centroids:
             self.sketch(generator)
         elif large:
             sizes = growing(total, k) + sizes
-        self.walk(sizes, generator, progress)
+        self.walk(sizes, generator)
 
-    def walk(self, sizes: list[int], generator: torch.Generator, progress: bool = False) -> None:
+    def walk(self, sizes: list[int], generator: torch.Generator) -> None:
         """A step for each batch, of samples in random order, until the objective stands still."""
         total, at = self.rows.total, 0
         back = max(1, len(sizes) // 30) if self.plan.push else 1  # ten of 300 steps
         tolerance = self.plan.tolerance
         tolerance = (0.0 if self.plan.push else 2e-3) if tolerance is None else tolerance
         order = torch.randperm(total, generator=generator) if sizes[0] < total else torch.empty(0)
-        bar = tqdm(sizes, desc="centroids", disable=not progress)
-        for step, size in enumerate(bar):
+        for step, size in enumerate(sizes):
             at = at if at + size <= total else 0
             self.assign(order[at : at + size].sort().values if size < total else None)
             self.step()
             at += size
             value = self.curve[step]
-            bar.set_postfix(objective=f"{value:.4f}")
             comparable = tolerance and step >= back and sizes[step - back] == total
             if comparable and self.curve[step - back] - value < tolerance * abs(value):
                 return

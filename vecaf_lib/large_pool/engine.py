@@ -196,10 +196,8 @@ def select(
     *,
     excluded: Any = (),
     labelled: Any = (),
-    seed: int = 0,
     generator: torch.Generator | None = None,
     device: torch.device | str = "cpu",
-    progress: bool = False,
     record: dict[str, Any] | None = None,
     **options: Any,
 ) -> np.ndarray:
@@ -211,7 +209,7 @@ def select(
         excluded: numbers of rows that may not be chosen; the centroids are fitted to them, too.
         labelled: numbers of rows that are not chosen either, and are centroids that stay where they
             are: what is near to them is covered, and the K free centroids start and go elsewhere.
-        seed: fixes the initial centroids and the batches, unless ``generator`` is given.
+        generator: draws the initial centroids and the batches; None, one of seed 0.
         device: where blocks are computed, such as ``cuda``; K centroids are matched on the CPU.
         record: receives ``curve``, member 1's objective at each step but early ones in few
             directions, ``objective``, the last of them, ``iterations``, their number,
@@ -239,7 +237,7 @@ def select(
         product: Product = "float32" if plan.product == "auto" else plan.product
         if plan.product == "auto" and (not plan.push or rows.total * budget > FULL):
             product = fastest(rows.embeddings.shape[1], rows.device)
-        g = torch.Generator().manual_seed(seed) if generator is None else generator
+        g = torch.Generator().manual_seed(0) if generator is None else generator
 
         far = torch.ones(rows.total)  # from the labelled
         if len(fixed):
@@ -255,7 +253,7 @@ def select(
 
         members = [Centroids(rows, p, start(), budget, plan, product) for _ in range(plan.ensemble)]
         for member in members:
-            member.descend(g, progress)
+            member.descend(g)
         theta = combine([member.theta[:budget].cpu() for member in members], plan.shrinkage)
         candidates = rows.only(torch.from_numpy(free)) if len(kept) else rows
         chosen = free[choose(candidates, theta.to(rows.device)).numpy()]

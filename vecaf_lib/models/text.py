@@ -86,12 +86,7 @@ def commit(
 
 @lru_cache(maxsize=1)
 def load_text_encoder(
-    name: str,
-    *,
-    weights: str = "package",
-    model: str | None = None,
-    revision: str | None = None,
-    device: str | torch.device = "cpu",
+    name: str, weights: str, model: str | None, revision: str | None, device: str | torch.device
 ) -> Any:
     """The encoder ``name``, a ``SentenceEncoder`` or a ``Clip``; the last one loaded is kept."""
     kind, place = TEXT_ENCODERS[name], locate(name, weights, model, revision)
@@ -141,9 +136,7 @@ def encode(
     pooling = pooling or kind.poolings[0]
     if pooling not in kind.poolings:
         raise BadInput(f"text.pooling: {name!r} has {', '.join(kind.poolings)}, not {pooling!r}.")
-    encoder = load_text_encoder(
-        name, weights=weights, model=model, revision=revision, device=device
-    )
+    encoder = load_text_encoder(name, weights, model, revision, device)
     limit = encoder.limit if max_tokens is None else max_tokens
     if not 3 <= limit <= encoder.limit:  # a beginning, an end, and one between
         raise BadInput(f"text.max_tokens: {limit} is not from 3 to {encoder.limit}.")

@@ -7,7 +7,6 @@ $$\min_\theta\; -\frac1N\sum_i \Big[\log p_i - \log(p_i + n_{c_i})\Big],\quad
 gradient, and the sum over j contains k itself, as in their released form. No label is used.
 """
 
-from itertools import count
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 from torch.nn.functional import logsigmoid
 
-from vecaf_lib.options import Count, Positive
+from vecaf_lib.options import Positive
 from vecaf_lib.selection import descent
 from vecaf_lib.selection.pool import Pool, Record, builds_on
 
@@ -23,18 +22,13 @@ NEEDS = frozenset({"embeddings"})
 
 
 def contrast(
-    e: Float[Tensor, "n d"], tau: float, log_weight: Tensor | None = None, reassign_every: int = 1
+    e: Float[Tensor, "n d"], tau: float, log_weight: Tensor | None = None
 ) -> descent.Objective:
-    """The objective above, for one descent; with log w_i, w_i p_i for p_i as in VeCAF's code."""
+    """The objective above; with log w_i, w_i p_i for p_i as in VeCAF's code."""
     shift = e.new_zeros(len(e)) if log_weight is None else log_weight.to(e)
-    c, calls = torch.empty(0, dtype=torch.int64), count()
 
     def objective(theta: Tensor) -> tuple[float, Tensor]:
-        nonlocal c
-        if next(calls) % reassign_every:  # row by row products, without the other K - 1 centroids
-            cosine = torch.einsum("nd,nd->n", e, theta[c])
-        else:
-            cosine, c = descent.nearest(e, theta)  # (n,), (n,)
+        cosine, c = descent.nearest(e, theta)  # (n,), (n,)
         repulsion = theta @ theta.T / tau  # (k, k)
         log_n = repulsion.logsumexp(1)  # (k,)
         margin = cosine / tau + shift - log_n[c]  # log(w p / n)
@@ -55,21 +49,17 @@ def select(
     generator: Generator,
     record: Record = None,
     tau: Positive = 0.07,
-    reassign_every: Count = 1,
     engine: descent.Engine = "exact",
     **options: Any,
 ) -> Tensor:
     """Choose the samples nearest to K optimised centroids; options: see ``ods``."""
     pool.check_budget(budget)
     if engine == "fast":
-        options |= {"objective": "activeft", "tau": tau, "reassign_every": reassign_every}
-        return descent.select_fast(
-            pool, budget, None, generator=generator, record=record, **options
-        )
+        options |= {"objective": "activeft", "tau": tau, "generator": generator}
+        return descent.select_fast(pool, budget, None, record=record, **options)
     e = pool.unit()
     first = descent.start(pool.size, budget, generator=generator)
-    objective = contrast(e, tau, reassign_every=reassign_every)
-    theta = descent.optimise(e[first], objective, record=record, **options)
+    theta = descent.optimise(e[first], contrast(e, tau), record=record, **options)
     chosen = descent.nearest_unused(e, theta, pool.candidates())
     descent.describe(record, e, theta, first, chosen)
     return chosen

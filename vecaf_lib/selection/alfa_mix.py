@@ -19,14 +19,14 @@ from itertools import count, takewhile
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 from torch.nn.functional import normalize
 
-from vecaf_lib.options import Count, NotNegative, Positive
+from vecaf_lib.options import Count, NotNegative, Positive, Share
 from vecaf_lib.selection import random
 from vecaf_lib.selection.descent import nearest_unused
-from vecaf_lib.selection.pool import Pool, Record, Share
+from vecaf_lib.selection.pool import Pool, Record
 
 NEEDS = frozenset({"embeddings", "classifier", "labelled", "labels"})
 COLD_START = True
@@ -62,7 +62,10 @@ def select(
     if not len(labelled):
         return random.select(pool, budget, generator=generator)
     anchors = torch.stack([e[labelled[labels == label]].mean(0) for label in labels.unique()])
-    at = pool.among_unlabelled(budget, generator)  # (m,)
+    at, others = pool.unlabelled(), pool.candidates()
+    others = others[~torch.isin(others, at)]
+    again = torch.randperm(len(others), generator=generator)[: max(0, budget - len(at))]
+    at = torch.cat([at, others[again]]).sort().values  # (m,), K at least
     flips = torch.zeros(len(at), dtype=torch.bool)
     if variant == "closed_form":
         lowest = torch.cat([flipping_caps(e[r], anchors, classifier) for r in at.split(CHUNK)])
@@ -76,8 +79,19 @@ def select(
                     flips[rows] = optimised_flips(e[at[rows]], anchor, classifier, cap, **adam)
         if int(flips.sum()) > budget:
             break
-    candidates = at[flips]
-    chosen = candidates[spread(e[candidates], min(budget, len(candidates)), generator=generator)]
+    candidates = chosen = at[flips]
+    if len(candidates) > budget:
+        from sklearn.cluster import KMeans, MiniBatchKMeans  # here, as it takes a second
+
+        unit = normalize(e[candidates], dim=1)  # the nearest to a centre has the largest product
+        means = (MiniBatchKMeans if len(unit) > LARGE else KMeans)(
+            budget,
+            init="k-means++" if budget <= MANY else "random",
+            n_init=1,
+            random_state=int(torch.randint(2**31 - 1, (1,), generator=generator)),
+        ).fit(unit.numpy())
+        centres = torch.from_numpy(means.cluster_centers_).to(unit)
+        chosen = candidates[nearest_unused(unit, centres)]
     rest = at[~torch.isin(at, chosen)]
     drawn = torch.randperm(len(rest), generator=generator)[: budget - len(chosen)]
     if record is not None:
@@ -132,19 +146,3 @@ def optimised_flips(
         scores = classifier(e + alpha * z)
         flips |= scores.argmax(1) != pseudo
     return flips
-
-
-def spread(e: Float[Tensor, "m d"], clusters: int, *, generator: Generator) -> Int64[Tensor, " k"]:
-    """Positions of the samples nearest to the centres of K-means on directions, all different."""
-    from sklearn.cluster import KMeans, MiniBatchKMeans  # here, as it takes a second
-
-    if clusters == len(e):
-        return torch.arange(clusters)
-    unit = normalize(e, dim=1)  # of one length: the nearest to a centre has the largest product
-    means = (MiniBatchKMeans if len(e) > LARGE else KMeans)(
-        clusters,
-        init="k-means++" if clusters <= MANY else "random",
-        n_init=1,
-        random_state=int(torch.randint(2**31 - 1, (1,), generator=generator)),
-    ).fit(unit.numpy())
-    return nearest_unused(unit, torch.from_numpy(means.cluster_centers_).to(unit))

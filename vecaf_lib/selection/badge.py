@@ -31,12 +31,10 @@ def select(
     record: Record = None,
     first: Literal["drawn", "longest"] = "drawn",
 ) -> Tensor:
-    """Draw ``budget`` samples, in the order of the draws.
+    """Draw ``budget`` samples, in the order of the draws; evenly once all distances are 0.
 
-    Args:
-        record: receives ``filled``, the samples drawn evenly since all others' distances were 0.
-        first: the first sample is ``drawn`` evenly, as in k-means++, or has the ``longest``
-            gradient, as in the authors' code.
+    ``first``: the first sample is ``drawn`` evenly, as in k-means++, or has the ``longest``
+    gradient, as in the authors' code.
     """
     pool.check_budget(budget)
     at = pool.candidates()
@@ -48,11 +46,9 @@ def select(
     lengths = (a.square().sum(1) * e.square().sum(1)).double()  # squared, (m,)
     nearest, free = torch.full_like(lengths, torch.inf), torch.ones(len(at), dtype=torch.bool)
     chosen: list[int] = []
-    filled = 0
     for _ in range(budget):
         weight = torch.where(free, nearest, 0.0)
         if not chosen or not bool(weight.any()):
-            filled += bool(chosen)
             weight = free.double()
         s = int(torch.multinomial(weight, 1, generator=generator))
         if first == "longest" and not chosen:
@@ -61,6 +57,4 @@ def select(
         free[s] = False
         between = lengths + lengths[s] - 2 * ((a @ a[s]) * (e @ e[s])).double()
         nearest = torch.minimum(nearest, between.clamp_min_(0))
-    if record is not None:
-        record["filled"] = filled
     return at[torch.tensor(chosen)]

@@ -19,9 +19,10 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Generator, Tensor
 
+from vecaf_lib.options import Share
 from vecaf_lib.selection import activeft, descent
 from vecaf_lib.selection.ods_by_class import class_budgets
-from vecaf_lib.selection.pool import Pool, Record, Share, builds_on
+from vecaf_lib.selection.pool import Pool, Record, builds_on
 
 NEEDS = frozenset({"embeddings"})
 
@@ -84,25 +85,17 @@ def boundary(
     near, free = dense.clone(), free.clone()
     aside = max(1, len(part) // (len(before) + count))
     largest = torch.maximum(outer, inner).clamp_min(1e-12)
-    met = x.new_zeros(len(cores))
-
-    def take(i: int) -> None:
-        rows = near.nonzero().squeeze(1)
+    met, chosen = x.new_zeros(len(cores)), list(before)
+    for turn in range(len(before) + count):
+        if turn == len(chosen):
+            allowed = next(rows for rows in (near & free, dense & free, free) if bool(rows.any()))
+            score = (PENALTY ** met[faces] * outer - inner) / largest
+            chosen.append(int(score.masked_fill(~allowed, torch.inf).argmin()))
+        i, rows = chosen[turn], near.nonzero().squeeze(1)
         near[rows[(x[rows] @ x[i]).argsort(descending=True, stable=True)[:aside]]] = False
         near[i] = free[i] = False
-
-    for i in before:
-        take(i)
-    for i in before[1:]:
-        met[faces[i]] += 1
-    chosen: list[int] = []
-    while len(chosen) < count:
-        allowed = next(rows for rows in (near & free, dense & free, free) if bool(rows.any()))
-        score = (PENALTY ** met[faces] * outer - inner) / largest
-        chosen.append(int(score.masked_fill(~allowed, torch.inf).argmin()))
-        take(chosen[-1])
-        met[faces[chosen[-1]]] += 1
-    return chosen
+        met[faces[i]] += turn > 0  # the core faces none
+    return chosen[len(before) :]
 
 
 @builds_on(activeft.select)
@@ -119,7 +112,7 @@ def select(
     """Choose the cores, then cluster by cluster the samples between them.
 
     Args:
-        record: receives the number of ``cores`` and what ``activeft`` says of them.
+        record: receives what ``activeft`` says of the cores.
         core_share: of the budget; 2 cores at least. The authors took 250 of 1,000 for CIFAR-100,
             50 of 250 to 2,500 for CIFAR-10, 6,405 of 12,811 to 64,058 for ImageNet.
         as_released: with the wrong index of the authors' code, see ``dense_part``.
@@ -142,6 +135,4 @@ def select(
         more = int(counts[k]) - 1
         picked = boundary(e[rows], e[core], k, parts[k], free[rows], before, more)
         chosen.append(rows[torch.tensor(picked, dtype=torch.int64)])
-    if record is not None:
-        record["cores"] = few
     return torch.cat(chosen)

@@ -109,10 +109,7 @@ def describe(
     first: Int64[Tensor, " k"],
     chosen: Int64[Tensor, " k"],
 ) -> None:
-    """Record ``empty_centroids`` and ``start_kept``, the share of the ``first`` that is chosen.
-
-    ``first`` are the samples at which the descent started.
-    """
+    """Record ``empty_centroids``, and of the ``first`` samples the share ``start_kept``."""
     if record is not None:
         record |= {"empty_centroids": empty(e, theta), "start_kept": share(first, chosen)}
 
@@ -124,21 +121,18 @@ def select_fast(
     *,
     record: Record,
     learning_rate: float | None = None,
-    reassign_every: int = 1,
     **options: Any,
 ) -> Int64[Tensor, " k"]:
     """The same by ``vecaf_lib.large_pool``, for pools of millions.
 
-    Its ``iterations`` S go the way of 300 steps of Adam by 1e-3, in steps by 0.3 / S, each sample
-    assigned anew: ``learning_rate`` and ``reassign_every`` do not apply. The product is float32, so
-    that the choice does not depend on the processor. Sets that are kept are centroids that stay,
-    in k-means; the other methods know no such.
+    Its ``iterations`` S go the way of 300 steps of Adam by 1e-3, in steps by 0.3 / S:
+    ``learning_rate`` does not apply. The product is float32, so that the choice does not depend on
+    the processor.
     """
     from vecaf_lib.large_pool import select
 
     diagnostics: dict[str, Any] = {}
-    kept = "labelled" if options.get("objective") == "kmeans" else "excluded"
-    options = {"product": "float32", kept: pool.covered()} | options
+    options = {"product": "float32", "excluded": pool.covered()} | options
     chosen = select(pool.need("embeddings"), budget, losses, record=diagnostics, **options)
     if record is not None:
         record |= {name: diagnostics[name] for name in ("iterations", "objective")}

@@ -5,12 +5,14 @@ predicts for all others, of which no label is used.
 """
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Generator, Tensor
 
 from vecaf_lib.loss_prediction import LossPredictor
+from vecaf_lib.options import Share
 from vecaf_lib.selection import random
-from vecaf_lib.selection.pool import Pool, Record, Share
+from vecaf_lib.selection.pool import Pool, Record
+from vecaf_lib.selection.topk_loss import largest
 
 NEEDS = frozenset({"predicted_losses", "labelled"})
 COLD_START = True
@@ -22,21 +24,14 @@ def select(
 ) -> Tensor:
     """Choose the ``budget`` largest predicted losses, largest first; ties keep the pool's order.
 
-    Labelled samples come last. The first set is random.
-
-    Args:
-        record: receives the numbers of ``candidates`` and of ``repeats``, chosen before.
-        subset: see ``candidates``.
+    Labelled samples come last. The first set is random. ``subset``: see ``candidates``.
     """
     pool.check_budget(budget)
     labelled = pool.need("labelled")
     if not len(labelled):
         return random.select(pool, budget, generator=generator)
     at = candidates(pool, budget, subset, generator=generator)
-    chosen = largest(pool.need("predicted_losses"), budget, at, labelled)
-    if record is not None:
-        record |= {"candidates": len(at), "repeats": int(torch.isin(chosen, labelled).sum())}
-    return chosen
+    return largest(pool.need("predicted_losses"), budget, at, labelled)
 
 
 def candidates(
@@ -51,9 +46,3 @@ def candidates(
     at = pool.unlabelled()
     count = max(budget, round(subset * pool.size))
     return at[torch.randperm(len(at), generator=generator)[:count].sort().values]
-
-
-def largest(scores: Float[Tensor, " n"], budget: int, *groups: Tensor) -> Int64[Tensor, " k"]:
-    """The indices of the largest scores in one group, then in the next; each group is sorted."""
-    ranked = [at[scores[at].sort(descending=True, stable=True).indices] for at in groups]
-    return torch.cat(ranked)[:budget]

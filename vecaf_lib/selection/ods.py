@@ -11,7 +11,7 @@ size; tau = 1 is the printed form up to a constant in lambda. gamma = 1 is equat
 the paper's ODS ablation (Table 6), no loss term.
 """
 
-from itertools import combinations, count
+from itertools import combinations
 from statistics import fmean
 from typing import Any
 
@@ -22,24 +22,21 @@ from torch import Generator, Tensor
 from vecaf_lib.ensemble import combine
 from vecaf_lib.errors import BadInput
 from vecaf_lib.objective import loss_distribution
-from vecaf_lib.options import Count, NotNegative, Positive
+from vecaf_lib.options import Count, NotNegative, Positive, Share
 from vecaf_lib.selection import descent
-from vecaf_lib.selection.pool import Pool, Record, Share, builds_on
+from vecaf_lib.selection.pool import Pool, Record, builds_on
 
 NEEDS = frozenset({"embeddings", "losses"})
 
 
 def ods_objective(
-    e: Float[Tensor, "n d"], p: Tensor, tau: float, lambda_: float, reassign_every: int = 1
+    e: Float[Tensor, "n d"], p: Tensor, tau: float, lambda_: float
 ) -> descent.Objective:
-    """Equation 7 and its gradient; a fresh one for each descent, since it keeps the assignment."""
-    pull, calls = torch.empty(0), count()
+    """Equation 7 and its gradient."""
 
     def objective(theta: Tensor) -> tuple[float, Tensor]:
-        nonlocal pull
-        if next(calls) % reassign_every == 0:  # the pull depends on the assignment alone
-            _, c = descent.nearest(e, theta)  # (n,)
-            pull = torch.zeros_like(theta).index_add_(0, c, p.to(e).unsqueeze(1) * e)  # (k, d)
+        _, c = descent.nearest(e, theta)  # (n,)
+        pull = torch.zeros_like(theta).index_add_(0, c, p.to(e).unsqueeze(1) * e)  # (k, d)
         between = theta @ theta.T / tau  # (k, k)
         between.fill_diagonal_(-torch.inf)  # j != k
         crowding = between.logsumexp(1).mean() if len(theta) > 1 else 0.0
@@ -61,7 +58,6 @@ def select(
     tau: Positive = 0.07,
     lambda_: NotNegative = 1.0,
     loss_power: NotNegative = 1.0,
-    reassign_every: Count = 1,
     tolerance: NotNegative = 1e-4,
     ensemble: Count = 5,
     shrinkage: Share = 1.0,
@@ -74,13 +70,11 @@ def select(
     Args:
         record: receives the ``iterations`` of the last descent and the ``objective``; from the
             exact engine that of the centroids that choose, what ``descent.describe`` says (of
-            member 1's start), and of an ensemble ``ensemble_overlap``, the share of the selection
-            that member 1 alone would have chosen, and ``members_overlap``, what two members alone
-            have in common, on average.
+            member 1's start), and of an ensemble ``members_overlap``, what the choices of two
+            members alone have in common, on average.
         tau: temperature of both cosines; none is printed, 0.07 is ActiveFT's.
         lambda_, loss_power: lambda and gamma. Equation 7 as printed, over sums with lambda 1, is
             K / sum_i L_i here at tau = 1: about 0.02 for 2 % of a pool whose mean loss is 1.
-        reassign_every: steps for which a sample keeps its nearest centroid; 1 is exact.
         ensemble: E independently initialised members; 1 switches the ensemble off.
         shrinkage: rho of the covariance correction, see ``correct``; 1 gives the members' mean.
         last_descent: **ours, not the paper's**: the corrected centroids start one more descent;
@@ -94,25 +88,20 @@ def select(
         if last_descent:
             raise BadInput("last_descent: engine 'fast' has none; use engine 'exact'.")
         options |= {"tau": tau, "lambda_": lambda_, "loss_power": loss_power, "ensemble": ensemble}
-        options |= {"reassign_every": reassign_every, "shrinkage": shrinkage}
-        return descent.select_fast(pool, budget, losses, generator=generator, **options)
+        options |= {"shrinkage": shrinkage, "generator": generator}
+        return descent.select_fast(pool, budget, losses, **options)
     e = pool.unit()
     p = loss_distribution(losses, loss_power)
-
-    def descend(theta: Tensor) -> Tensor:
-        objective = ods_objective(e, p, tau, lambda_, reassign_every)
-        return descent.optimise(theta, objective, **options)
-
+    objective = ods_objective(e, p, tau, lambda_)
     firsts = [descent.start(pool.size, budget, generator=generator) for _ in range(ensemble)]
-    members = [descend(e[first]) for first in firsts]
+    members = [descent.optimise(e[first], objective, **options) for first in firsts]
     theta = combine(members, shrinkage, optimal=budget)
-    theta = descend(theta) if last_descent else theta
+    theta = descent.optimise(theta, objective, **options) if last_descent else theta
     chosen = descent.nearest_unused(e, theta, pool.candidates())
     descent.describe(record, e, theta, firsts[0], chosen)
     if record is not None:
-        record["objective"] = ods_objective(e, p, tau, lambda_)(theta)[0]
+        record["objective"] = objective(theta)[0]
         if ensemble > 1:
             alone = [descent.nearest_unused(e, member, pool.candidates()) for member in members]
-            record["ensemble_overlap"] = descent.share(chosen, alone[0])
             record["members_overlap"] = fmean(descent.share(*two) for two in combinations(alone, 2))
     return chosen

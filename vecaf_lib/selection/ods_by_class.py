@@ -40,9 +40,12 @@ def classes(
     """Each class c with a part of the budget: its number, its samples, their pool and K_c."""
     labels, free = pool.need("all_labels"), pool.free()
     counts = class_budgets(weight, budget, torch.bincount(labels[free], minlength=len(weight)))
+    known = {name: getattr(pool, name) for name in ("embeddings", "losses")}
     for c in counts.nonzero().squeeze(1).tolist():
         inside = (labels == c).nonzero().squeeze(1)
-        yield c, inside, pool.part(inside), int(counts[c])
+        own = {name: values[inside] for name, values in known.items() if values is not None}
+        kept = (~free[inside]).nonzero().squeeze(1)
+        yield c, inside, Pool(len(inside), excluded=kept, **own), int(counts[c])
 
 
 @builds_on(ods.select, without={"engine"})
@@ -60,8 +63,7 @@ def select(
     """Choose K_c samples of each class c by ODS.
 
     Args:
-        record: receives the number of ``classes`` with a sample, and of ``descent.describe`` the
-            mean over the centroids of all classes.
+        record: receives of what ``ods`` says of its centroids the mean over all classes.
         ensemble: one member, since averages of few centroids lie inside.
     """
     pool.check_budget(budget)
@@ -75,5 +77,5 @@ def select(
         chosen.append(inside[ods.select(part, k, generator=generator, record=own, **options)])
         shares = {name: value + own[name] * k / budget for name, value in shares.items()}
     if record is not None:
-        record |= {"classes": len(chosen)} | shares
+        record |= shares
     return torch.cat(chosen)

@@ -41,9 +41,7 @@ def correct(members: Float[Tensor, "E k d"]) -> Float[Tensor, "k d"]:
     """theta_1 + (theta_1 - mu) * [(theta_1 - mu) Sigma^-1], element by element, plus sign.
 
     Sigma is a sum over centroids and members, divided by the number of members E alone: the update
-    shrinks about as sqrt(d) / K. It is 5 to 7 % of the length of theta for the budgets of the
-    released scripts, and at K = 50 still about half of it. Where E K < d Sigma is singular, and
-    its pseudo-inverse is taken.
+    shrinks about as sqrt(d) / K. Where E K < d its pseudo-inverse is taken, as it is singular.
     """
     centred = (members - members.mean(0)).double()  # (E, k, d)
     rows = centred.flatten(0, 1)  # (E k, d)

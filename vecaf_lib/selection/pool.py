@@ -7,19 +7,17 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
-from pydantic import BaseModel, Field
-from torch import Generator, Tensor, nn
+from pydantic import BaseModel
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from vecaf_lib.errors import BadInput, did_you_mean
 from vecaf_lib.options import schema_of
 
-# Types of options; settings are checked against their ranges before any work starts.
-Share = Annotated[float, Field(gt=0, le=1)]
 Record = dict[str, Any] | None  # receives a method's diagnostics
 
 
@@ -71,13 +69,6 @@ class Pool:
         """Whether each sample may be chosen."""
         return torch.ones(self.size, dtype=torch.bool).index_fill_(0, self.covered(), False)
 
-    def part(self, samples: Int64[Tensor, " m"]) -> "Pool":
-        """The embeddings and losses of these samples alone; what is kept is kept there, too."""
-        values = {name: getattr(self, name) for name in ("embeddings", "losses")}
-        own = {name: value[samples] for name, value in values.items() if value is not None}
-        kept = (~self.free()[samples]).nonzero().squeeze(1)
-        return Pool(len(samples), excluded=kept, **own)
-
     def candidates(self) -> Int64[Tensor, " m"]:
         """Indices of the samples that may be chosen, sorted."""
         return self.free().nonzero().squeeze(1)
@@ -93,14 +84,6 @@ class Pool:
         """Indices of the candidates that are not in ``labelled``, sorted."""
         candidates = self.candidates()
         return candidates[~torch.isin(candidates, self.need("labelled"))]
-
-    def among_unlabelled(self, budget: int, generator: Generator) -> Int64[Tensor, " m"]:
-        """All unlabelled candidates and, where they are fewer than K, random other ones; sorted."""
-        unlabelled, candidates = self.unlabelled(), self.candidates()
-        others = candidates[~torch.isin(candidates, unlabelled)]
-        drawn = torch.randperm(len(others), generator=generator)
-        again = others[drawn[: max(0, budget - len(unlabelled))]]
-        return torch.cat([unlabelled, again]).sort().values
 
 
 def budget_of(ratio: float, size: int) -> int:

@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 
 from vecaf_lib.options import Positive
 from vecaf_lib.selection import descent
-from vecaf_lib.selection.kmeans import centres
+from vecaf_lib.selection.kmeans import clusters
 from vecaf_lib.selection.pool import Pool, Record
 
 NEEDS = frozenset({"embeddings"})
@@ -71,8 +71,7 @@ def select(
     e, kept = pool.unit(), pool.covered()
     if delta is None:
         k = min(pool.size, classes or max(2, round((pool.size / 2) ** 0.5)))
-        c = descent.nearest(e, centres(e, k, generator=generator))[1]
-        cosine = pure_cosine(e, c, generator=generator)
+        cosine = pure_cosine(e, clusters(e, k, generator=generator), generator=generator)
     else:
         cosine = 1 - delta**2 / 2
     uncovered = torch.ones(pool.size, dtype=torch.bool)

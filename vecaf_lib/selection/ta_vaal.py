@@ -23,10 +23,11 @@ from vecaf_lib.data.images import LazyImages, ahead
 from vecaf_lib.devices import everyones, own_batches, rank_and_size, state
 from vecaf_lib.errors import BadInput
 from vecaf_lib.loss_prediction import LossPredictor
-from vecaf_lib.options import Count, NotNegative, Positive
+from vecaf_lib.options import Count, NotNegative, Positive, Share
 from vecaf_lib.selection import random
-from vecaf_lib.selection.learnloss import candidates, largest
-from vecaf_lib.selection.pool import Pool, Record, Share
+from vecaf_lib.selection.learnloss import candidates
+from vecaf_lib.selection.pool import Pool, Record
+from vecaf_lib.selection.topk_loss import largest
 from vecaf_lib.training import minibatches
 
 NEEDS = frozenset({"predicted_losses", "images", "labelled"})
@@ -56,12 +57,9 @@ def select(
     Ties keep the pool's order, labelled samples come last. Random if none or all are labelled.
 
     Args:
-        record: receives ``separation``, the share of pairs of a labelled image and a candidate in
-            the right order (ties count half), and the numbers of ``candidates`` and ``repeats``.
         subset: see ``learnloss.candidates``.
         steps: of both networks in turn. Theirs are 100 passes over candidates and labelled images,
-            about 8,600 on CIFAR-10. On the digits the squared error falls from 0.16 to 0.06 in 100
-            steps and to 0.05 in 600, the separation rises to 0.57 to 0.71 and to 0.61 to 0.81.
+            about 8,600 on CIFAR-10.
         batch_size: labelled images a step, and as many candidates; theirs is 128.
         width: channels of the first convolution; theirs is 128, with 16 times the work.
         adversary, beta: weights of the adversarial term and of KL, see ``train``.
@@ -93,18 +91,7 @@ def select(
         scores[at] = score(networks, taken, image_size, ranks[at])
     if not bool(torch.isfinite(scores).all()):
         raise BadInput("ta_vaal: the discriminator's output is no number; lower learning_rate.")
-    chosen = largest(-scores, budget, unlabelled, labelled)
-    if record is not None:
-        from scipy.stats import mannwhitneyu  # here, as it takes a second
-
-        high, low = scores.double()[labelled], scores.double()[unlabelled]
-        pairs = mannwhitneyu(high, low, method="asymptotic").statistic
-        record |= {
-            "candidates": len(unlabelled),
-            "separation": float(2 * pairs / len(labelled)) / (2 * len(unlabelled)),
-            "repeats": int(torch.isin(chosen, labelled).sum()),
-        }
-    return chosen
+    return largest(-scores, budget, unlabelled, labelled)
 
 
 def make_networks(side: int, width: int, latent: int) -> nn.ModuleList:
@@ -140,10 +127,11 @@ def train(
 ) -> None:
     """A step of the autoencoder and one of the discriminator for each batch, by Adam, in place.
 
-    Autoencoder: mean squared error + beta KL + adversary times the cross-entropy of "all are
-    labelled". Discriminator: the cross-entropy of which are, a batch's first half. ``ranks`` are
-    predicted losses; the discriminator sees them as they are, the decoder their sigmoid. Batch
-    normalisation sees both halves together: apart, it would hide just what tells them apart.
+    Autoencoder: mean squared error + beta KL (from N(0, 1), the mean over b and z, as released) +
+    adversary times the cross-entropy of "all are labelled". Discriminator: the cross-entropy of
+    which are, a batch's first half. ``ranks`` are predicted losses; the discriminator sees them as
+    they are, the decoder their sigmoid. Batch normalisation sees both halves together: apart, it
+    would hide just what tells them apart.
     """
     encoder, decoder, discriminator = networks
     weights = (networks[:2].parameters(), discriminator.parameters())
@@ -152,7 +140,7 @@ def train(
         mu, log_variance = encoder(x).chunk(2, 1)  # (b, z) each
         z = mu + torch.randn(mu.shape, generator=generator).to(x) * (log_variance / 2).exp()
         decoded = decoder(torch.cat([z, rank.sigmoid()], 1))[:, :, : x.shape[2], : x.shape[3]]
-        kl = divergence(mu, log_variance)
+        kl = (mu.square() + log_variance.exp() - 1 - log_variance).mean() / 2
         logits = discriminator(torch.cat([mu, rank], 1))  # (b, 1)
         fooled = cross_entropy(logits, torch.ones_like(logits))
         step(autoencoding, mse_loss(decoded, x) + beta * kl + adversary * fooled)
@@ -162,14 +150,6 @@ def train(
         logits = discriminator(torch.cat([mu, rank], 1))
         truth = (torch.arange(len(x)) < len(x) // 2).to(logits).unsqueeze(1)
         step(telling_apart, cross_entropy(logits, truth))
-
-
-def divergence(mu: Float[Tensor, "b z"], log_variance: Float[Tensor, "b z"]) -> Float[Tensor, ""]:
-    """KL of N(mu, exp(log_variance)) from N(0, 1), the mean over b and z as in the released code.
-
-    ``beta`` = z makes it the mean over the batch of the sum over the latent.
-    """
-    return (mu.square() + log_variance.exp() - 1 - log_variance).mean() / 2
 
 
 def step(adam: torch.optim.Adam, loss: Tensor) -> None:

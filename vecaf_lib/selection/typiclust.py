@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
 from vecaf_lib.selection import descent
-from vecaf_lib.selection.kmeans import centres
+from vecaf_lib.selection.kmeans import clusters
 from vecaf_lib.selection.pool import Pool, Record
 
 NEEDS = frozenset({"embeddings"})
@@ -27,7 +27,7 @@ SMALL = 5  # of which a cluster serves only when all larger ones are used up
 def cluster(e: Float[Tensor, "n d"], k: int, *, generator: Generator) -> Int64[Tensor, " n"]:
     """The cluster, 0 to k - 1, of each unit row."""
     if k <= MINIBATCH:
-        return descent.nearest(e, centres(e, k, generator=generator))[1]
+        return clusters(e, k, generator=generator)
     from sklearn.cluster import MiniBatchKMeans  # on first use: slow to import
 
     seed = int(torch.randint(2**31 - 1, (), generator=generator))
