@@ -9,6 +9,7 @@ sets, or with a sample drawn at random. The largest distance left is at most twi
 import torch
 from torch import Generator, Tensor
 
+from vecaf_lib.large_pool.products import alone
 from vecaf_lib.selection import descent
 from vecaf_lib.selection.pool import Pool, Record
 
@@ -25,8 +26,9 @@ def select(pool: Pool, budget: int, *, generator: Generator, record: Record = No
         nearest = torch.full_like(e[:, 0], -2.0)  # below any cosine
         nearest[torch.randint(pool.size, (), generator=generator)] = -3.0  # the start
     chosen: list[int] = []
-    for _ in range(budget):
-        chosen.append(int(nearest.masked_fill(taken, torch.inf).argmin()))
-        taken[chosen[-1]] = True
-        nearest = torch.maximum(nearest, e @ e[chosen[-1]])
+    with alone():  # reading the embeddings takes the time
+        for _ in range(budget):
+            chosen.append(int(nearest.masked_fill(taken, torch.inf).argmin()))
+            taken[chosen[-1]] = True
+            nearest = torch.maximum(nearest, e @ e[chosen[-1]])
     return torch.tensor(chosen)

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
-from vecaf_lib.large_pool.products import inner
+from vecaf_lib.large_pool.products import alone, in_order, inner
 from vecaf_lib.options import Positive
 from vecaf_lib.selection.pool import Pool, Record
 
@@ -47,10 +47,11 @@ def herd(
 ) -> Int64[Tensor, " k"]:
     """The greedy choice under weights ``u``, not negative, from the pool's candidates."""
     pool.check_budget(budget)
-    cover = Cover(pool.unit(), u, sigma)
-    cover.add(pool.covered())
-    cover.start(pool.candidates())
-    chosen = [cover.take() for _ in range(budget)]
+    with alone() as threads:
+        cover = Cover(pool.unit(), u, sigma, threads)
+        cover.add(pool.covered())
+        cover.start(pool.candidates())
+        chosen = [cover.take() for _ in range(budget)]
     if record is not None:
         record["coverage"] = float(cover.m @ cover.u / cover.u.sum())
     return torch.tensor(chosen)
@@ -59,8 +60,11 @@ def herd(
 class Cover:
     """How well each of N samples is covered, and what a candidate would add: lazy greedy."""
 
-    def __init__(self, x: Float[Tensor, "n d"], u: Float[Tensor, " n"], sigma: float) -> None:
+    def __init__(
+        self, x: Float[Tensor, "n d"], u: Float[Tensor, " n"], sigma: float, threads: int
+    ) -> None:
         self.x, self.u, self.shift = x * (2**0.5 / sigma), u.to(x), 2 / sigma**2
+        self.threads = threads
         self.m = x.new_zeros(len(x))
         self.picks = 0  # samples that cover
         self.gain = torch.empty(0, dtype=torch.float64)  # exact or an upper bound
@@ -85,13 +89,21 @@ class Cover:
 
     def start(self, candidates: Int64[Tensor, " c"]) -> None:
         """Find the gains of all ``candidates``, by half of the kernel, which is symmetric."""
-        gain, parts = torch.zeros(len(self.x), dtype=torch.float64), torch.arange(len(self.x))
-        for a in parts.split(TILE):
+        parts = torch.arange(len(self.x))
+
+        def beside(a: Tensor) -> Tensor:
+            """What the pairs of these rows with those from them on add to all gains."""
+            gain = torch.zeros(len(self.x), dtype=torch.float64)
             for b in parts[a[0] :].split(TILE):
                 k = self.kernel(self.x[a], self.x[b])
                 if a[0] != b[0]:
                     gain[b] += self.u[a] @ (k - self.m[a, None]).relu_()
                 gain[a] += k.sub_(self.m[b]).relu_() @ self.u[b]
+            return gain
+
+        gain = torch.zeros(len(self.x), dtype=torch.float64)
+        for part in in_order(beside, parts.split(TILE), self.threads):
+            gain += part
         self.gain = torch.full_like(gain, -torch.inf)
         self.gain[candidates], self.seen[candidates] = gain[candidates], self.picks
         self.covers[self.picks] = self.m
