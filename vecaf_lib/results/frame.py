@@ -66,8 +66,6 @@ LABELS = {  # method -> the name that is printed for it
     "paced_printed": "Self-paced, VeCAF's selection",
     "clipstyler": "CLIPstyler",
 }
-
-
 GROUPS = {  # of Table 1, by the labels that a selection may look at
     "none": "embeddings alone",
     "chosen": "labels of what it chose",

@@ -34,9 +34,7 @@ def class_entropy(labels: Int64[np.ndarray, " k"], classes: int) -> float:
 def coverage(unit: Float[np.ndarray, "n d"], chosen: Int64[np.ndarray, " k"]) -> float:
     """Mean over the pool of 1 - cosine to the nearest chosen image; lower covers better.
 
-    Args:
-        unit: embeddings of unit length; of a large pool 5,000 evenly spaced ones are used.
-        chosen: the selection.
+    ``unit`` are embeddings of unit length; of a large pool 5,000 evenly spaced ones are used.
     """
     at = np.arange(min(COVERED, len(unit))) * len(unit) // min(COVERED, len(unit))
     centres = unit[chosen].T  # (d, k)

@@ -24,9 +24,8 @@ CONFIDENCE = 1.96  # of a normal distribution's 95 % interval
 POINTS = 0.5  # what two numbers in percent may differ in any case
 SHARE = 0.05  # the same for numbers of another unit, as a share of the paper's
 SEEDS = 3  # the fewest that a verdict is based on; the paper's own number of repetitions
-# Points of validation accuracy between two trainings on the same images, which begin alike, see the
-# same batches, and differ in what a method trains besides. Measured with LearnLoss' loss predictor:
-# 0 where its gradient stops before the vision model, 30 where it swamps that model's own.
+# Points of validation accuracy between trainings that begin alike and see the same batches. With
+# LearnLoss' predictor: 0 where its gradient stops before the model, 30 where it swamps the model's.
 APART = 5.0
 
 
@@ -78,16 +77,9 @@ def rule() -> str:
 def broken_training(first_loops: pd.DataFrame, limit: float = APART) -> dict[str, float]:
     """Methods that learn something else than random selection does from one and the same first set.
 
-    Such a method's rows say nothing of what it selects: it is not ranked.
-
-    Args:
-        first_loops: columns method, ratio (percent), loops, seed, target, reading, first_set and
-            validation_accuracy (percent), of methods that finetune alike; see
-            ``vecaf_lib.results.frame.first_loops``.
-        limit: points that the mean over paired seeds may be away from random's.
-
-    Returns:
-        By method its mean distance, with its sign, at the ratio where that is largest.
+    Such a method's rows say nothing of what it selects: it is not ranked. By method its mean
+    distance over paired seeds, with its sign, at the ratio where it is largest, if more than
+    ``limit`` points. ``first_loops``: of ``frame.first_loops``, methods that finetune alike.
     """
     if first_loops.empty:
         return {}
@@ -149,8 +141,7 @@ def verdict(
     Args:
         general: the claim is bound to no data set.
         effects: the comparisons, for a direction; ``expect``: the claimed side.
-        up_to: the paper's size belongs to the largest effect alone.
-        broken: the methods in the comparisons whose training is broken.
+        up_to: the paper's size belongs to the largest effect; ``broken``: of methods compared.
     """
     if kind == "contradiction":
         return Verdict(CONTRADICTS, "1: the paper's own numbers exclude each other")
