@@ -16,9 +16,13 @@ def cell(notebook: str, *texts: str, **names: Any) -> dict[str, Any]:
     return names
 
 
-def execute(notebook: str, parameters: Mapping[str, Any], **names: Any) -> dict[str, Any]:
-    """Execute all code cells, as papermill would; the variables that they leave behind."""
+def execute(
+    notebook: str, parameters: Mapping[str, Any], until: str = "", **names: Any
+) -> dict[str, Any]:
+    """Execute all code cells, or those before one with the text ``until``; their variables."""
     for source, tags in _code(notebook):
+        if until and until in source:
+            break
         exec(source, names)
         if "parameters" in tags:
             names |= parameters

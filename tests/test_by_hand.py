@@ -45,10 +45,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     content["seeds"], content["text"] = [0], {"name": "hashed"}
     content["compute"]["workers"] = 1  # two would import for seconds each, for a second's work
     content["tables"] = {
-        "table1": {"methods": names, "ratios": [5], "reference": "activeft"}
+        "table1": {"methods": names, "ratios": [0.4], "reference": "activeft"}  # one image
         | {"sets": content["figures"]["sets"]}
     }
-    content["figures"] |= {"methods": methods, "loss_window": 2, "target_accuracy": [20]}
+    content["figures"] |= {"methods": methods, "ratio": 0.4, "loss_window": 2}
+    content["figures"]["target_accuracy"] = [20]
     (folder / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     shutil.copy(ROOT / "dvc.yaml", folder)
     code = "import json, sys; from vecaf_lib.cli import main; [*map(main, json.loads(sys.argv[1]))]"

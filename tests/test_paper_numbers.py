@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
+
+from vecaf_lib.pipeline.settings import change, checked, read_yaml
 
 PAPER = Path(__file__).parents[1] / "data" / "paper"
 RATIOS = {"CIFAR-10": [1, 2, 5], "Caltech-101": [2, 5, 10], "ImageNet-1K": [1, 2, 4]}
@@ -119,3 +122,11 @@ def test_figures() -> None:
     assert batches["full"] / batches["vecaf"] == pytest.approx(faster, abs=0.05)
     targets = rows[rows["quantity"] == "target accuracy"].groupby("dataset")["value"].apply(sorted)
     assert targets.to_dict() == {"CIFAR-10": [90], "Caltech-101": [65], "ImageNet-1K": [45, 50]}
+
+
+def test_departures_of_released_code_are_settings_and_not_the_default() -> None:
+    smoke = read_yaml(PAPER.parents[1] / "profiles" / "smoke.yaml")
+    for setting in pd.read_csv(PAPER / "departures.csv")["setting"]:
+        path, value = setting.split(": ", 1)
+        changed = checked(change(smoke, {path: yaml.safe_load(value)}), "")
+        assert (changed == checked(smoke, "")) == ("vecaf_official" in path), setting

@@ -3,6 +3,7 @@
 import functools
 import shutil
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,14 +19,7 @@ from vecaf_lib.data.place import KNOWN
 from vecaf_lib.errors import BadInput
 from vecaf_lib.pipeline import needs
 from vecaf_lib.pipeline.needs import check, fetch, report
-from vecaf_lib.pipeline.settings import (
-    Captions,
-    Settings,
-    change,
-    checked,
-    read,
-    read_yaml,
-)
+from vecaf_lib.pipeline.settings import Captions, Settings, change, checked, read, read_yaml
 
 ROOT = Path(__file__).parents[2]
 PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
@@ -87,6 +81,8 @@ def put_imagenet(data: Path) -> None:
         for number in range(700):
             touch(data / "raw" / "imagenet" / "train" / synset / f"{synset}_{number}.JPEG")
         touch(data / "raw" / "imagenet" / "val" / synset / "ILSVRC2012_val_00000001.JPEG")
+        for domain, severity in product(("snow", "fog"), range(1, 6)):
+            touch(data / "raw" / "imagenet_c" / domain / str(severity) / synset / "1.JPEG")
 
 
 PUT: dict[str, Callable[[Path], None]] = {
@@ -124,6 +120,25 @@ def test_a_complete_machine(name: str, data: Path, monkeypatch: pytest.MonkeyPat
     told = found(name, data)
     assert all(there for there, _ in told.values()), told
     assert {"budgets", "disk", "memory", "processor"} <= told.keys()
+
+
+@pytest.mark.parametrize(
+    ("lost", "sentence"),
+    [
+        ("fog", "has no fog/1; ImageNet-C is <corruption>/<severity>/<synset>/"),
+        ("fog/4", "has no fog/4; ImageNet-C is"),
+        ("fog/4/n01443537 n01729322", "train and fog/4 differ in 2 classes: only one has goldfish"),
+    ],
+)
+def test_the_folders_of_imagenet_c(lost: str, sentence: str, data: Path) -> None:
+    put_imagenet(data)
+    old, *new = lost.split()
+    place = data / "raw" / "imagenet_c" / old
+    place.rename(place.with_name(new[0]) if new else data / "lost")
+    told = found("paper-imagenet", data)
+    assert told["domain snowy"] == (True, "snow, 2 images a severity")
+    assert not told["domain foggy"][0]
+    assert sentence in told["domain foggy"][1]
 
 
 @pytest.mark.parametrize(

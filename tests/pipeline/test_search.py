@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from cells import execute
 
 from vecaf_lib.errors import BadInput
 from vecaf_lib.pipeline import run as run_module
 from vecaf_lib.pipeline.settings import change
 
 ROOT = Path(__file__).parents[2]
-CELLS = nbformat.read(ROOT / "notebooks" / "05_search.ipynb", as_version=4).cells
 SHORT = {"training.steps": 6, "training.evaluate_every": 6, "figures.loss_window": 1}
 RATE = {
     "methods": ["random", "full"],
@@ -27,16 +26,10 @@ RATE = {
 Names = dict[str, Any]
 
 
-def search(until: str = "", rounds: str = "", output: str = "out.csv") -> Names:
-    """The names of the notebook's cells, run in the working folder, up to one with that text."""
-    names: Names = {"__name__": "search"}
-    for cell in (cell for cell in CELLS if cell.cell_type == "code"):
-        if until and until in cell.source:
-            break
-        exec(cell.source, names)
-        if "parameters" in cell.metadata.get("tags", ()):
-            names |= {"rounds": rounds, "output": output}
-    return names
+def search(until: str = "", rounds: str = "") -> Names:
+    """The names of the notebook, run in the working folder, up to the cell with that text."""
+    given = {"rounds": rounds, "output": "out.csv"}
+    return execute("05_search.ipynb", given, until, __name__="search")
 
 
 def plan(**content: Any) -> None:

@@ -111,6 +111,7 @@ def test_contradictions_are_computed(found: pd.DataFrame) -> None:
     assert "70.3 / 256" in texts["claims/contradictions/finetuning-flops"]
     assert "= 0.378 ≠ 11" in texts["claims/contradictions/text-encoder-flops"]
     assert "= 320 <" in texts["claims/contradictions/captions-cost-nothing"]
+    assert "= 49.2 < 3 × 50 = 150" in texts["claims/contradictions/cea-of-one-loop"]
 
 
 @pytest.mark.parametrize(

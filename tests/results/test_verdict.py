@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vecaf_lib.pipeline.notebooks import read_notebook
+from vecaf_lib.results.frame import APART
 
 NAMES = cell("55_claims.ipynb", "def verdict", math=math, namedtuple=namedtuple)
 Effect, Number, verdict = NAMES["Effect"], NAMES["Number"], NAMES["verdict"]
-broken_training = cell("40_tables.ipynb", "def broken_training")["broken_training"]
+broken_training = cell("40_tables.ipynb", "def broken_training", APART=APART)["broken_training"]
 ABOVE = Effect(2.0, 1.0, 3.0, 3, paper=2.5)
 ACROSS = Effect(0.5, -1.0, 2.0, 3, paper=0.5)
 points = st.floats(-50, 50)

@@ -38,8 +38,7 @@ def load(
 
     Args:
         index_dir: folder with ``classes.csv``, the names of the synsets.
-        validation_per_class: images of each class that are held out of ``train/``.
-        holdout_seed: another number holds out other images; which, depends on their names alone.
+        validation_per_class: held out of ``train/``; ``holdout_seed``: see ``folder.load``.
         crop: share of the shorter side that is kept; 0.875 is 256 px cut to 224.
     """
     synsets = [*class_folders(root / "train")]
@@ -71,8 +70,6 @@ def load_corrupted(
 
     Args:
         index_dir: ``data/imagenet_c``, beside ``data/imagenet`` with the names of the synsets.
-        corruption: one of the 19.
-        severity: 1 (weakest) to 5.
         resize: resize to ``image_size``; False cuts the centre out of the image as it is.
     """
     if split != "test":
@@ -82,6 +79,9 @@ def load_corrupted(
             f"image_size is {image_size} px, but ImageNet-C's images have {PUBLISHED_SIZE} px; "
             f"choose {PUBLISHED_SIZE}, or the option resize: true."
         )
+    if not (root / corruption / str(severity)).is_dir():
+        layout = "<corruption>/<severity>/<synset>/*.JPEG"
+        raise BadInput(f"{root} has no {corruption}/{severity}; ImageNet-C is {layout}.")
     images = list_images(root, f"{corruption}/{severity}", image_size, resize=resize)
     names = synset_names(index_dir.parent / "imagenet", images.class_names)
     return replace(images, class_names=names)

@@ -11,6 +11,7 @@ import torch
 
 from vecaf_lib import captions
 from vecaf_lib.data.fetch import fetch as fetch_images
+from vecaf_lib.data.folder import refuse_difference
 from vecaf_lib.data.images import FileImages, ImageSet
 from vecaf_lib.data.load import SPLITS, all_ids, load_lazily
 from vecaf_lib.errors import BadInput
@@ -19,7 +20,7 @@ from vecaf_lib.models.clip import checkpoint
 from vecaf_lib.models.trunk import state_shape
 from vecaf_lib.models.vision import template
 from vecaf_lib.pipeline.runs import refuse_misfit
-from vecaf_lib.pipeline.settings import Method, Settings, profile_path, read
+from vecaf_lib.pipeline.settings import Domain, Method, Settings, profile_path, read
 from vecaf_lib.results.runs import runs_of
 from vecaf_lib.selection.pool import budget_of
 
@@ -58,6 +59,10 @@ def check(settings: Settings, *, data: Path) -> Iterator[Line]:
         yield _line(*model)
     yield _line("pretraining", _pretraining, settings)
     if pool is not None:
+        used = {name for run in runs_of(settings) for name in settings.methods[run.method].domains}
+        for name in sorted(used):
+            if (domain := settings.domains[name]).images == "imagenet_c":
+                yield _line(f"domain {name}", _domain, settings, domain, pool, data)
         yield _line("budgets", _budgets, settings, pool)
         yield _line("disk", _disk, settings, splits, data)
     yield _line("finetuned", _finetuned, settings)
@@ -91,6 +96,17 @@ def _captions(settings: Settings, pool: ImageSet | None, data: Path) -> str:
         return f"{len(captions.read_captions(Path(source), pool.ids, known)):,} in {source}"
     captions.locate(source, settings.captions.options)
     return f"by {source}"
+
+
+def _domain(settings: Settings, domain: Domain, pool: ImageSet, data: Path) -> str:
+    """Whether every severity is there, with the pool's classes: labels are their numbers."""
+    where: dict[str, Any] = {"data": data, "image_size": settings.dataset.image_size}
+    for severity in domain.severities:
+        options = {"corruption": domain.corruption, "severity": severity}
+        images = load_lazily("imagenet_c", "test", root=domain.root, options=options, **where)
+        here = Path(images.ids[0]).parents[1]
+        refuse_difference(Path("train"), pool.class_names, here, images.class_names)
+    return f"{domain.corruption}, {len(images):,} images a severity"
 
 
 def _models(settings: Settings) -> Iterator[tuple[Any, ...]]:

@@ -124,11 +124,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV file of :func:`write_table`; what is empty in a column of text is ``""``.
-
-    Raises:
-        BadInput: it is missing.
-    """
+    """Read a file of :func:`write_table`, empty texts as ``""``; BadInput if it is missing."""
     if not path.is_file():
         raise BadInput(f"{path} is missing; `dvc repro` makes it.")
     # a class may be called NA or null

@@ -16,6 +16,9 @@ KEYS = ["method", "multi_run", "sets", "ratio", "loops", "seed", "target", "read
 MEASURES = ["mean_class_accuracy", "recall", "specificity"]  # percent; besides accuracy
 # method -> the name that is printed for it
 LABELS = pd.read_csv(Path(__file__).with_name("labels.csv"), index_col=0)["label"].to_dict()
+# Points of validation accuracy between trainings that begin alike and see the same batches. With
+# LearnLoss' predictor: 0 where its gradient stops before the model, 30 where it swamps the model's.
+APART = 5.0
 GROUPS = {  # of Table 1, by the labels that a selection may look at
     "none": "embeddings alone",
     "chosen": "labels of what it chose",
