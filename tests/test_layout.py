@@ -20,7 +20,7 @@ LAYERS = [
     {"devices", "ensemble"},
     {"models"},
     {"captions", "large_pool", "cea"},
-    {"evaluation", "loss_prediction", "training"},
+    {"evaluation", "training"},
     {"selection"},
     {"subset"},
     {"observation", "loop"},

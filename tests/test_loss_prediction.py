@@ -12,11 +12,10 @@ from torch import Tensor
 from vecaf_lib.data.images import ImageSet
 from vecaf_lib.errors import BadInput
 from vecaf_lib.evaluation import embed_pool, predicted_losses
-from vecaf_lib.loss_prediction import LossPredictor
 from vecaf_lib.models.vision import feature_widths, features
 from vecaf_lib.objective import MULTI_CLASS
 from vecaf_lib.options import checked, schema_of
-from vecaf_lib.training import Finetuner, Recipe
+from vecaf_lib.training import Finetuner, LossPredictor, Recipe
 
 CLASSES = ("a", "b", "c")
 MODELS = pytest.mark.parametrize("name", ["test_resnet", "test_vit"])

@@ -12,10 +12,10 @@ from torch import Tensor
 from vecaf_lib.data.images import ImageSet, ResizedImages
 from vecaf_lib.errors import BadInput
 from vecaf_lib.evaluation import embed_pool, ridge_probe
-from vecaf_lib.loss_prediction import LossPredictor
 from vecaf_lib.models.vision import PVM
 from vecaf_lib.training import (
     Finetuner,
+    LossPredictor,
     Recipe,
     augmented,
     crop_boxes,

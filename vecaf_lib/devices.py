@@ -1,8 +1,7 @@
 """Where and in what arithmetic this process computes, and its share of the work.
 
 Of several processes (`accelerate launch`, torchrun) process r of w takes the batches r, r + w, ...
-of a pass over images. The batches are the same for any number of processes, and so, to the last
-bit, are their embeddings.
+of a pass; these are the same for any number of processes, and their embeddings to the last bit.
 """
 
 import os

@@ -9,12 +9,11 @@ from torch import Tensor
 from vecaf_lib.cea import Augmentation
 from vecaf_lib.data.images import ImageSet
 from vecaf_lib.evaluation import FirstLosses, measure
-from vecaf_lib.loss_prediction import LossPredictor
 from vecaf_lib.models.vision import PVM
 from vecaf_lib.objective import MULTI_CLASS, Objective
 from vecaf_lib.observation import Observation, describe, make_pool, observe
 from vecaf_lib.seeding import generator
-from vecaf_lib.training import Finetuner, Recipe
+from vecaf_lib.training import Finetuner, LossPredictor, Recipe
 
 
 def active_finetuning(

@@ -80,9 +80,8 @@ def random_crops(
 
 
 class StyleNet(nn.Module):
-    """Image in 0..1 to image in 0..1 of the same size; each image on its own.
+    """Image in 0..1 to image in 0..1 of the same size: three halvings with skip connections.
 
-    Three halvings with skip connections, instance normalisation and nearest-neighbour upsampling.
     The last layer's output is added to the logit of the image: an untrained network starts near
     the image, theirs at noise, for which 200 steps shared by many images would be too few.
     """
@@ -179,10 +178,8 @@ def fit_stylist(
 
     Args:
         content: images in 0..1 to feature maps, which are to stay.
-        steps: of Adam, which all images share.
-        batch_size: images a step, drawn without replacement until all were seen.
-        crops: patches an image.
-        generator: draws the network, the batches and the crops.
+        steps: of Adam, which all images share; each takes ``crops`` patches an image.
+        generator: draws the network, the batches (no image twice in a pass) and the crops.
     """
     direction = text_direction(clip, prompt)
     net = StyleNet(generator, width).to(clip.device)

@@ -16,11 +16,10 @@ from torch import Tensor
 from vecaf_lib.data.images import ImageSet, ResizedImages
 from vecaf_lib.errors import BadInput
 from vecaf_lib.evaluation import embed_pool, measure, predicted_losses
-from vecaf_lib.loss_prediction import LossPredictor
 from vecaf_lib.models.extract import extract
 from vecaf_lib.models.trunk import StoredStates, freeze, state_shape, states_of
 from vecaf_lib.models.vision import PVM, features, load_backbone
-from vecaf_lib.training import Finetuner, Recipe
+from vecaf_lib.training import Finetuner, LossPredictor, Recipe
 
 KINDS = ["tf_efficientnet_lite0", "test_vit", "deit_tiny_distilled_patch16_224"]
 FROZEN = [("last_blocks", 1), ("last_blocks", 2), ("head", 1)]

@@ -21,7 +21,7 @@ from huggingface_hub import constants
 
 from vecaf_lib.errors import BadInput
 from vecaf_lib.models import text, weights
-from vecaf_lib.models.extract import mapped
+from vecaf_lib.models.extract import embeddings
 from vecaf_lib.models.vision import load_backbone
 from vecaf_lib.models.weights import (
     Checkpoint,
@@ -202,7 +202,7 @@ class Code:
     ("save", "load"),
     [
         (torch.save, weights.read_state),
-        (lambda it, path: path.write_bytes(pickle.dumps(it)), partial(mapped, size=1)),
+        (lambda it, path: path.write_bytes(pickle.dumps(it)), partial(embeddings, size=1)),
     ],
     ids=["tensors", "array"],
 )

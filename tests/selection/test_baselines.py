@@ -11,8 +11,8 @@ from small import seeded
 from torch import Tensor, nn
 
 from vecaf_lib.errors import BadInput
-from vecaf_lib.loss_prediction import LossPredictor
 from vecaf_lib.selection import Pool, learnloss, load, ta_vaal
+from vecaf_lib.training import LossPredictor
 
 
 def test_random_is_uniform_over_the_pool():

@@ -95,8 +95,8 @@ def caption_all(
 ) -> list[str]:
     """Caption every image of ``pool``, [n]; what was captioned before is not done again.
 
-    Batches are the same whatever is done and for any number of processes (accelerate), to which
-    they are dealt in turn. Images without a caption get ``when_empty``, and a warning counts them.
+    Batches are the same for any number of processes, to which they are dealt in turn. Images
+    without a caption get ``when_empty``, and a warning counts them.
 
     Args:
         folder: of ``files.Parts``, a batch each, which stay there for the next call. Those of
@@ -130,11 +130,9 @@ def caption_all(
 def read_captions(path: Path, ids: Sequence[str], others: Iterable[str] = ()) -> list[str]:
     """Read the captions of the images ``ids``, in that order, [n].
 
-    Ids are compared in Unicode's form NFC. The images ``others`` may have captions, too.
-
-    Raises:
-        BadInput: the file is missing, not UTF-8 or not such a table, or does not hold exactly one
-            caption, which is not empty, for each of the ids, or has one for an unknown id.
+    Ids are compared in Unicode's form NFC. The images ``others`` may have captions, too. BadInput
+    unless the file is such a table in UTF-8, with one caption that is not empty for each of the
+    ids, and none for an unknown one.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")  # Excel writes a byte order mark

@@ -217,9 +217,8 @@ def select(
         options: any setting of ``descent.Plan``.
 
     Returns:
-        K distinct indices, the same for any number of threads. Given the centroids they are the
-        same for any product, up to near ties that the order of float32 sums decides; the centroids
-        differ a little, where a sample lies between two.
+        K distinct indices, the same for any number of threads. Another product moves the centroids
+        a little; given these the indices are the same, up to near ties in float32.
     """
     with alone() as threads:
         rows = Rows(embeddings, device=device, threads=threads)

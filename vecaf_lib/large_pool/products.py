@@ -2,8 +2,7 @@
 
 In int8 both sides are rounded to 255 steps and multiplied in whole numbers: the same for any number
 of threads and any chunk, fast where the processor has VNNI, and off by a few ten-thousandths;
-bfloat16 is off by a few thousandths. Which one is fastest depends on the processor: ``fastest``
-measures it.
+bfloat16 is off by a few thousandths. ``fastest`` measures which one suits the processor.
 """
 
 import time

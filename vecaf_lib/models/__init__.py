@@ -1,8 +1,8 @@
 """Models: images (timm), captions (sentence-transformers, open_clip).
 
-torchvision's wheel is built for CUDA; beside a CPU build of torch its operators do not load, and
-its import fails, taking timm, open_clip and transformers along. None of them needs more of the
-operators than their schemas, which are declared here. With a matched build nothing is declared.
+torchvision's wheel is built for CUDA; beside a CPU build of torch its import fails, and takes timm,
+open_clip and transformers along. They need no more of its operators than their schemas, which are
+declared here. With a matched build nothing is declared.
 """
 
 from importlib.util import find_spec

@@ -134,13 +134,8 @@ def _fill(
     return np.load(path, mmap_mode="r")
 
 
-def embeddings(path: Path, *, size: int) -> torch.Tensor:
-    """The pool's embeddings [size, d], read from the disk as used; BadInput if they do not fit."""
-    return torch.from_numpy(mapped(path, size=size))
-
-
-def mapped(path: Path, *, size: int) -> np.memmap:
-    """A file of ``size`` rows, read from the disk as used; BadInput if it is not one."""
+def embeddings(path: Path, *, size: int) -> Tensor:
+    """The rows [size, ...] of a file, read from the disk as used; BadInput if it is not one."""
     try:
         rows = np.load(path, mmap_mode="c", allow_pickle=False)  # never written back
         if rows.ndim < 2 or len(rows) != size:
@@ -149,4 +144,4 @@ def mapped(path: Path, *, size: int) -> np.memmap:
         raise BadInput(
             f"{path} cannot be used ({reason(error)}); delete it and `dvc repro`."
         ) from error
-    return rows
+    return torch.from_numpy(rows)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vecaf_lib.data.images import Index, LazyImages
 from vecaf_lib.errors import BadInput
-from vecaf_lib.models.extract import mapped
+from vecaf_lib.models.extract import embeddings
 from vecaf_lib.models.vision import PVM, template
 
 Trainable = Literal["all", "last_blocks", "head"]  # the classifier in any case
@@ -34,10 +34,7 @@ def freeze(pvm: PVM, trainable: Trainable, blocks: int = 1) -> None:
     """Split ``pvm`` in place, so that only its classifier, or ``blocks`` blocks too, are trained.
 
     A block is an entry of timm's ``blocks``: a stage of an EfficientNet, a block of a ViT. What
-    follows the last one (EfficientNet's last convolution, ViT's norm) is trained with it.
-
-    Raises:
-        BadInput: last_blocks for another kind of model, or more blocks than there are.
+    follows the last one is trained with it. BadInput for another kind of model, or fewer blocks.
     """
     if trainable != "all":
         pvm.trunk, pvm.backbone = _split(pvm.backbone, trainable, blocks)
@@ -158,18 +155,18 @@ class StoredStates(LazyImages):
 
     def __init__(self, files: Sequence[Path], count: int) -> None:
         """A second file has those of the mirrored images; BadInput if one has not ``count``."""
-        self._files = [mapped(file, size=count) for file in files]
+        self._files = [embeddings(file, size=count) for file in files]
         self.shape = self._files[0].shape
 
     def _make(self, rows: list[int]) -> Float[Tensor, "k *state"]:
-        return torch.from_numpy(self._files[0][rows])
+        return self._files[0][rows]
 
     def read(self, at: Index, mirror: Bool[Tensor, " b"]) -> Float[Tensor, "b *state"]:
         """The states at ``at``, those of the marked images mirrored."""
         rows = self._positions(at)
         states = self._make(rows)
         for place in mirror.nonzero().flatten().tolist():
-            states[place] = torch.from_numpy(self._files[1][rows[place]])
+            states[place] = self._files[1][rows[place]]
         return states
 
 

@@ -19,7 +19,6 @@ from vecaf_lib.devices import use_device
 from vecaf_lib.evaluation import measure
 from vecaf_lib.files import read_json, sha256_file, sha256_json
 from vecaf_lib.loop import active_finetuning
-from vecaf_lib.loss_prediction import LossPredictor
 from vecaf_lib.models.extract import embeddings
 from vecaf_lib.models.trunk import StoredStates, freeze
 from vecaf_lib.models.vision import PVM, load_pvm
@@ -31,7 +30,7 @@ from vecaf_lib.results.runs import Run
 from vecaf_lib.seeding import generator
 from vecaf_lib.selection.pool import budget_of, labels_seen
 from vecaf_lib.stylise import stylised
-from vecaf_lib.training import Recipe
+from vecaf_lib.training import LossPredictor, Recipe
 
 LIBRARIES = ("torch", "timm", "numpy", "scipy", "accelerate", "pillow")
 COUNTED = ("threads", "processes", "precision", "evaluation_precision")  # they change the bits

@@ -23,10 +23,9 @@ from vecaf_lib.devices import Device, Precision
 from vecaf_lib.errors import BadInput, did_you_mean
 from vecaf_lib.evaluation import FirstLosses
 from vecaf_lib.files import atomic_write, write_json
-from vecaf_lib.loss_prediction import LossPredictor
 from vecaf_lib.models.text import TEXT_ENCODERS, encode
 from vecaf_lib.options import Count, NotNegative, Positive, Whole, one_of, schema_of, sentences
-from vecaf_lib.training import Recipe
+from vecaf_lib.training import LossPredictor, Recipe
 
 Some = Field(min_length=1)
 
@@ -182,7 +181,7 @@ Prediction: Any = schema_of(LossPredictor, ("pvm", "generator", "ranking"), "Los
 
 
 class LossPrediction(Section, Prediction):
-    """How a rival's loss predictor is trained; see ``vecaf_lib.loss_prediction``."""
+    """How a rival's loss predictor is trained; see ``vecaf_lib.training``."""
 
 
 class Method(Section):

@@ -30,9 +30,7 @@ def select(
 ) -> Tensor:
     """Choose ``budget`` samples; ``by_class`` has the order.
 
-    Args:
-        sigma: width of MaxHerding's kernel.
-        power: 1 divides the budget by the classes' sizes, 0 equally.
+    ``sigma``: width of MaxHerding's kernel; ``power`` 1 divides by the classes' sizes, 0 equally.
     """
     choose = partial(maxherding.select, generator=generator, sigma=sigma)
     return by_class(pool, budget, power, choose)

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Int64
 from torch import Generator, Tensor
 
-from vecaf_lib.loss_prediction import LossPredictor
 from vecaf_lib.options import Share
 from vecaf_lib.selection import random
 from vecaf_lib.selection.pool import Pool, Record
 from vecaf_lib.selection.topk_loss import largest
+from vecaf_lib.training import LossPredictor
 
 NEEDS = frozenset({"predicted_losses", "labelled"})
 COLD_START = True
@@ -22,9 +22,9 @@ LOSS_PREDICTOR = LossPredictor
 def select(
     pool: Pool, budget: int, *, generator: Generator, record: Record = None, subset: Share = 0.2
 ) -> Tensor:
-    """Choose the ``budget`` largest predicted losses, largest first; ties keep the pool's order.
+    """Choose the largest predicted losses, labelled samples last; ties keep the pool's order.
 
-    Labelled samples come last. The first set is random. ``subset``: see ``candidates``.
+    The first set is random. ``subset``: see ``candidates``.
     """
     pool.check_budget(budget)
     labelled = pool.need("labelled")
@@ -39,9 +39,8 @@ def candidates(
 ) -> Int64[Tensor, " m"]:
     """A random ``subset`` (share of the pool) of unlabelled samples, at least K of them; sorted.
 
-    The highest scores of a whole pool are near duplicates, mostly of one class; a random subset
-    spreads them. Yoo and Kweon draw 10,000 of CIFAR-10's 50,000, a share of 0.2, and so does
-    TA-VAAL's code.
+    The highest scores of a whole pool are near duplicates; a random subset spreads them. Yoo and
+    Kweon, and TA-VAAL's code, draw 10,000 of CIFAR-10's 50,000, a share of 0.2.
     """
     at = pool.unlabelled()
     count = max(budget, round(subset * pool.size))

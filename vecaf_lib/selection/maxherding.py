@@ -23,11 +23,9 @@ from vecaf_lib.selection.pool import Pool, Record
 NEEDS = frozenset({"embeddings"})
 TILE = 512  # rows and columns of the kernel that are made at once; 1 MiB
 FIRST = 64  # candidates that are looked at again before their best rules out others
-SAMPLE = 256  # samples by which the pairs with k_ij > m_j are counted
+SAMPLE = 256  # evenly spaced j by which the pairs with k_ij > m_j are counted
 EQUAL = 1 - 1e-5  # a gain of this share of the best is as good: rounding must not decide
 PAIRS = 100_000_000  # of these are kept in lists, about; 8 bytes each
-
-Pairs = tuple[Tensor, Tensor, Tensor]
 
 
 def select(
@@ -35,9 +33,7 @@ def select(
 ) -> Tensor:
     """Choose ``budget`` samples, in the order of choice; of equals the lower index.
 
-    Args:
-        record: receives ``coverage``, the weighted mean of m, 0 to 1.
-        sigma: width of the kernel.
+    ``record`` receives ``coverage``, the weighted mean of m, 0 to 1; ``sigma``: the kernel's width.
     """
     return herd(pool, budget, torch.ones(pool.size), sigma=sigma, record=record)
 
@@ -126,8 +122,11 @@ class Cover:
 
     def look(self, candidates: Int64[Tensor, " c"]) -> None:
         """Make the gains of ``candidates`` exact."""
-        if not self.lists and self.share_left() * len(self.x) ** 2 < PAIRS:
-            self.list_pairs()
+        if not self.lists:
+            j = torch.arange(0, len(self.x), max(1, len(self.x) // SAMPLE))
+            parts = [self.kernel(x, self.x[j]) > self.m[j] for x in self.x.split(TILE)]
+            if sum(int(part.sum()) for part in parts) / len(j) * len(self.x) < PAIRS:
+                self.list_pairs()
         if self.lists:
             for part in candidates.split(TILE):
                 self.sum_lists(part)
@@ -136,12 +135,6 @@ class Cover:
             self.catch_up(candidates)
         self.gain[candidates] = self.gain[candidates].clamp_min(0)  # where rounding went below
         self.seen[candidates] = self.picks
-
-    def share_left(self) -> float:
-        """The share of pairs with k_ij > m_j, by the j of an evenly spaced sample."""
-        j = torch.arange(0, len(self.x), max(1, len(self.x) // SAMPLE))
-        parts = [self.kernel(x, self.x[j]) > self.m[j] for x in self.x.split(TILE)]
-        return sum(int(part.sum()) for part in parts) / len(self.x) / len(j)
 
     def catch_up(self, candidates: Int64[Tensor, " c"]) -> None:
         """Take from their gains what they lost where m_j rose from ``low`` to ``high``."""
@@ -153,20 +146,13 @@ class Cover:
                     self.gain[i] -= self.kernel(self.x[i], x).clamp_(low, high).sub_(low) @ u
 
     def list_pairs(self) -> None:
-        """Give each sample i the list of its j with k_ij > m_j, by half of the kernel."""
-        parts = torch.arange(len(self.x)).split(TILE)
-        waiting: list[list[Pairs]] = [[] for _ in parts]  # of each part of rows: what is found
-        for number, a in enumerate(parts):
-            for after, b in enumerate(parts[number:], number):
-                k = self.kernel(self.x[a], self.x[b])
-                waiting[number].append(found(k, self.m[b], int(b[0])))
-                if after > number:
-                    waiting[after].append(found(k.T, self.m[a], int(a[0])))
-            row, j, k = (torch.cat(pieces) for pieces in zip(*waiting[number], strict=True))
-            waiting[number] = []
-            order = row.argsort(stable=True)
-            counts = torch.bincount(row, minlength=len(a)).tolist()
-            self.lists += zip(j[order].split(counts), k[order].split(counts), strict=True)
+        """Give each sample i the list of its j with k_ij > m_j."""
+        for rows in self.x.split(TILE):
+            parts = [self.kernel(rows, columns) for columns in self.x.split(TILE)]
+            k = torch.cat(parts, 1)  # (tile, n)
+            row, j = (k > self.m).nonzero(as_tuple=True)
+            counts = torch.bincount(row, minlength=len(rows)).tolist()
+            self.lists += zip(j.int().split(counts), k[row, j].split(counts), strict=True)
 
     def sum_lists(self, candidates: Int64[Tensor, " c"]) -> None:
         """Their gains, over their lists."""
@@ -175,9 +161,3 @@ class Cover:
         gains = (k - self.m[j]).relu_().mul_(self.u[j]).double()
         lengths = torch.tensor([len(own) for own, _ in lists])
         self.gain[candidates] = torch.segment_reduce(gains, "sum", lengths=lengths)
-
-
-def found(k: Float[Tensor, "a b"], m: Float[Tensor, " b"], first: int) -> Pairs:
-    """Row, number of the column (from ``first`` on) and value of each k above its m."""
-    row, column = (k > m).nonzero(as_tuple=True)
-    return row.short(), (column + first).int(), k[row, column]

@@ -62,9 +62,8 @@ def select(
 ) -> Tensor:
     """Choose K_c samples of each class c by ODS.
 
-    Args:
-        record: receives of what ``ods`` says of its centroids the mean over all classes.
-        ensemble: one member, since averages of few centroids lie inside.
+    ``record`` receives the mean over all classes of what ``ods`` says of its centroids. An
+    ``ensemble`` of one, since averages of few centroids lie inside.
     """
     pool.check_budget(budget)
     losses = pool.need("losses").double()

@@ -22,17 +22,17 @@ from torch.nn.functional import interpolate, mse_loss
 from vecaf_lib.data.images import LazyImages, ahead
 from vecaf_lib.devices import everyones, own_batches, rank_and_size, state
 from vecaf_lib.errors import BadInput
-from vecaf_lib.loss_prediction import LossPredictor
-from vecaf_lib.options import Count, NotNegative, Positive, Share
+from vecaf_lib.options import Count, Positive, Share
 from vecaf_lib.selection import random
 from vecaf_lib.selection.learnloss import candidates
 from vecaf_lib.selection.pool import Pool, Record
 from vecaf_lib.selection.topk_loss import largest
-from vecaf_lib.training import minibatches
+from vecaf_lib.training import LossPredictor, minibatches
 
 NEEDS = frozenset({"predicted_losses", "images", "labelled"})
 COLD_START = True
 LOSS_PREDICTOR = functools.partial(LossPredictor, ranking="logistic")
+LATENT = 32  # numbers an image is coded by
 AT_ONCE = 250  # images, when they are scored
 
 
@@ -46,10 +46,7 @@ def select(
     steps: Count = 200,
     batch_size: Count = 64,
     learning_rate: Positive = 5e-4,
-    latent: Count = 32,
     width: Count = 32,
-    adversary: NotNegative = 1.0,
-    beta: NotNegative = 1.0,
     image_size: Annotated[int, Field(ge=16)] = 32,
 ) -> Tensor:
     """Choose the candidates that the discriminator deems least labelled.
@@ -62,7 +59,6 @@ def select(
             about 8,600 on CIFAR-10.
         batch_size: labelled images a step, and as many candidates; theirs is 128.
         width: channels of the first convolution; theirs is 128, with 16 times the work.
-        adversary, beta: weights of the adversarial term and of KL, see ``train``.
     """
     pool.check_budget(budget)
     labelled, images = pool.need("labelled"), pool.need("images")
@@ -80,11 +76,10 @@ def select(
         torch.backends.cudnn.flags(enabled=True, deterministic=True),  # all processes choose alike
     ):
         torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
-        networks = make_networks(image_size, width, latent)
+        networks = make_networks(image_size, width)
         batches = ahead(batches) if isinstance(images, LazyImages) else batches
         batches = (pixels(images, image_size) for images in batches)
-        weights = {"learning_rate": learning_rate, "adversary": adversary, "beta": beta}
-        train(networks, batches, ranks[order], generator=generator, **weights)
+        train(networks, batches, ranks[order], learning_rate, generator=generator)
         at = torch.cat([labelled, unlabelled])
         taken = images.take(at) if isinstance(images, LazyImages) else images[at]
         scores = torch.zeros(pool.size)  # of ``at``, and of no others
@@ -94,7 +89,7 @@ def select(
     return largest(-scores, budget, unlabelled, labelled)
 
 
-def make_networks(side: int, width: int, latent: int) -> nn.ModuleList:
+def make_networks(side: int, width: int) -> nn.ModuleList:
     """Encoder, decoder and discriminator, with weights from torch's global random state.
 
     Images (b x 3 x s x s, 0..1) to the latent's mean and log-variance (b x 2z); [z, rank] to images
@@ -108,9 +103,9 @@ def make_networks(side: int, width: int, latent: int) -> nn.ModuleList:
         down += [nn.Conv2d(fine, coarse, 4, 2, 1), nn.BatchNorm2d(coarse), nn.ReLU()]
         above = [nn.Sigmoid()] if fine == 3 else [nn.BatchNorm2d(fine), nn.ReLU()]
         up = [nn.ConvTranspose2d(coarse, fine, 4, 2, 1), *above, *up]
-    down += [nn.Flatten(), nn.Linear(channels[-1] * (side // 16) ** 2, 2 * latent)]
-    up = [nn.Linear(latent + 1, math.prod(coarsest)), nn.Unflatten(1, coarsest), *up]
-    hidden = [nn.Linear(latent + 1, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU()]
+    down += [nn.Flatten(), nn.Linear(channels[-1] * (side // 16) ** 2, 2 * LATENT)]
+    up = [nn.Linear(LATENT + 1, math.prod(coarsest)), nn.Unflatten(1, coarsest), *up]
+    hidden = [nn.Linear(LATENT + 1, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU()]
     parts = (down, up, [*hidden, nn.Linear(512, 1)])
     return nn.ModuleList(nn.Sequential(*part) for part in parts).to(state().device)
 
@@ -119,19 +114,17 @@ def train(
     networks: nn.ModuleList,
     batches: Iterator[Float[Tensor, "b 3 s s"]],
     ranks: Float[Tensor, "steps b"],
+    learning_rate: float,
     *,
     generator: Generator,
-    learning_rate: float,
-    adversary: float,
-    beta: float,
 ) -> None:
     """A step of the autoencoder and one of the discriminator for each batch, by Adam, in place.
 
-    Autoencoder: mean squared error + beta KL (from N(0, 1), the mean over b and z, as released) +
-    adversary times the cross-entropy of "all are labelled". Discriminator: the cross-entropy of
-    which are, a batch's first half. ``ranks`` are predicted losses; the discriminator sees them as
-    they are, the decoder their sigmoid. Batch normalisation sees both halves together: apart, it
-    would hide just what tells them apart.
+    Autoencoder: mean squared error + KL from N(0, 1) (the mean over b and z, as released) + the
+    cross-entropy of "all are labelled". Discriminator: the cross-entropy of which are, a batch's
+    first half. ``ranks`` are predicted losses; the discriminator sees them as they are, the decoder
+    their sigmoid. Batch normalisation sees both halves together: apart, it would hide just what
+    tells them apart.
     """
     encoder, decoder, discriminator = networks
     weights = (networks[:2].parameters(), discriminator.parameters())
@@ -143,7 +136,7 @@ def train(
         kl = (mu.square() + log_variance.exp() - 1 - log_variance).mean() / 2
         logits = discriminator(torch.cat([mu, rank], 1))  # (b, 1)
         fooled = cross_entropy(logits, torch.ones_like(logits))
-        step(autoencoding, mse_loss(decoded, x) + beta * kl + adversary * fooled)
+        step(autoencoding, mse_loss(decoded, x) + kl + fooled)
 
         with torch.no_grad():
             mu, _ = encoder(x).chunk(2, 1)
