@@ -147,12 +147,15 @@ class Cover:
 
     def list_pairs(self) -> None:
         """Give each sample i the list of its j with k_ij > m_j."""
-        for rows in self.x.split(TILE):
-            parts = [self.kernel(rows, columns) for columns in self.x.split(TILE)]
-            k = torch.cat(parts, 1)  # (tile, n)
-            row, j = (k > self.m).nonzero(as_tuple=True)
+
+        def listed(rows: Tensor) -> list[tuple[Tensor, Tensor]]:
+            k = torch.cat([self.kernel(rows, columns) for columns in self.x.split(TILE)], 1)
+            row, j = (k > self.m).nonzero(as_tuple=True)  # of (tile, n)
             counts = torch.bincount(row, minlength=len(rows)).tolist()
-            self.lists += zip(j.int().split(counts), k[row, j].split(counts), strict=True)
+            return [*zip(j.int().split(counts), k[row, j].split(counts), strict=True)]
+
+        for lists in in_order(listed, self.x.split(TILE), self.threads):
+            self.lists += lists
 
     def sum_lists(self, candidates: Int64[Tensor, " c"]) -> None:
         """Their gains, over their lists."""
