@@ -70,23 +70,30 @@ def heads(rows: Rows, theta: Float[Tensor, "k d"], head: int) -> list[list[int]]
             candidates.append((block[row, column], start + column, part.start + row))
         return candidates
 
-    def merge(parts: list[Candidates]) -> list[Candidates]:
-        score, column, row = _ordered(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+    def merge(old: Candidates, *new: Tensor) -> Candidates:
+        score, column, row = _ordered(*map(torch.cat, zip(old, new, strict=True)))
         counts = torch.bincount(column, minlength=k)
         rank = torch.arange(len(column)).to(column) - (counts.cumsum(0) - counts)[column]
         for last, below in ((head - 1, 2 * SLACK), (max(CROWD, head) - 1, 0.0)):
             at = rank == last  # of its list
             threshold[column[at]] = torch.maximum(threshold[column[at]], score[at] - below)
         kept = (score >= threshold[column]) & (rank < max(CROWD, head))
-        return [(score[kept], column[kept], row[kept])]
+        return score[kept], column[kept], row[kept]
 
-    parts: list[Candidates] = []
+    # copied, since the little that passes would else keep the memory of many blocks in pieces
+    none = torch.empty(0, dtype=torch.int64, device=rows.device)
+    merged: Candidates = (top[0, :0], none, none)
+    waiting, used = [*merged], 0
     for candidates in rows.map(passing):
-        parts += candidates
-        merged, *waiting = (len(part[0]) for part in parts)
-        if sum(waiting) > max(PENDING, merged):
-            parts = merge(parts)
-    [(_, column, row)] = merge(parts)
+        for part in candidates:
+            if used + len(part[0]) > len(waiting[0]):
+                merged, used = merge(merged, *(values[:used] for values in waiting)), 0
+                room = max(PENDING, len(merged[0]), len(part[0]))
+                waiting = [values.new_empty(room) for values in part]
+            for place, values in zip(waiting, part, strict=True):
+                place[used : used + len(values)] = values
+            used += len(part[0])
+    _, column, row = merge(merged, *(values[:used] for values in waiting))
     order = row.argsort()
     column, row = column[order], row[order]
     again = zip(rows.map(lambda _, x: x, row.cpu()), column.split(rows.chunk), strict=True)
