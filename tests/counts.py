@@ -6,9 +6,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 LIMITS = {
     "files of vecaf_lib": 95,
-    "lines of vecaf_lib": 11_300,
-    "statements of vecaf_lib": 6_800,
-    "lines of tests": 14_200,
+    "lines of vecaf_lib": 10_950,
+    "statements of vecaf_lib": 6_650,
+    "lines of tests": 14_100,
     "lines of README.md": 150,
     "lines of dvc.yaml": 200,
     "bytes of dvc.lock": 60_000,
