@@ -5,10 +5,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LIMITS = {
-    "files of vecaf_lib": 88,
-    "lines of vecaf_lib": 10_710,
-    "statements of vecaf_lib": 6_510,
-    "lines of tests": 14_250,
+    "files of vecaf_lib": 90,
+    "lines of vecaf_lib": 10_400,
+    "statements of vecaf_lib": 6_380,
+    "lines of tests": 14_200,
     "lines of README.md": 150,
     "lines of dvc.yaml": 200,
     "bytes of dvc.lock": 60_000,

@@ -54,10 +54,7 @@ def own_batches(images: Images, batch_size: int) -> Iterator[UInt8[Tensor, "b 3 
 def everyones(
     own: list[Float[Tensor, "_ w"]], total: int, batch_size: int, width: int
 ) -> Float[Tensor, "n w"]:
-    """The results of all processes' batches in the order of the images, on the CPU of each.
-
-    ``own`` has one for each batch of ``own_batches``; ``total`` is n, ``width`` w.
-    """
+    """All processes' results of their ``own_batches``, in the order of the ``total`` n images."""
     rounds = [torch.empty(0, width)]
     for number in range(-(-total // (batch_size * rank_and_size()[1]))):
         padded = torch.zeros(batch_size, width, device=state().device)

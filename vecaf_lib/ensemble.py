@@ -70,10 +70,7 @@ def correct(members: Float[Tensor, "E k d"], rho: float) -> Float[Tensor, "k d"]
 def combine(
     members: list[Float[Tensor, "k d"]], rho: float, optimal: int = 2048
 ) -> Float[Tensor, "k d"]:
-    """Match the members to member 1 and correct it, for any number of centroids; unit length.
-
-    Up to ``optimal`` centroids the matching is the best there is.
-    """
+    """Match all to member 1, in the best way up to ``optimal`` centroids, and correct it; unit."""
     if len(members) == 1:
         return members[0]
     matched = [members[0], *(match(member, members[0], optimal) for member in members[1:])]

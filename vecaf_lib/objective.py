@@ -43,7 +43,7 @@ class Objective:
     ) -> dict[str, float]:
         """Accuracies in percent; ``accuracy`` is the one that tables show.
 
-        Multi-class: top-1, or that class ``recall_of``'s recall. 1-vs-all, c if p_c > 1/2:
+        Multi-class: top-1, or the recall of class ``recall_of``. 1-vs-all, c if p_c > 1/2:
         the mean of ``recall`` (of c) and ``specificity`` (of the others), as "never c" has a
         ``plain_accuracy`` of 90 % with ten classes. The paper does not say which it reports.
         """

@@ -53,10 +53,8 @@ def observe(
         embeddings, scores = evaluation.embed_pool(pvm, train.inputs)
     else:
         scores = evaluation.classify(pvm, embeddings)
-    shown: dict[str, Any] = {
-        "predicted_losses": predicted,
-        "probabilities": scores.softmax(1) if first_losses is None else None,
-    }
+    probabilities = scores.softmax(1) if first_losses is None else None
+    shown: Any = {"predicted_losses": predicted, "probabilities": probabilities}
     if "losses" not in needs:
         return Observation(embeddings, **shown)
     if first_losses == "uniform":
@@ -91,8 +89,7 @@ def make_pool(
         "all_labels": train.labels,
         "classifier": deepcopy(getattr(pvm, "module", pvm).classifier).cpu().requires_grad_(False),
     }
-    needed = {name: value for name, value in fields.items() if name in needs}
-    return Pool(len(train), excluded=excluded, **needed)
+    return Pool(len(train), excluded=excluded, **{n: v for n, v in fields.items() if n in needs})
 
 
 def describe(

@@ -23,7 +23,6 @@ from vecaf_lib.seeding import generator as stream
 from vecaf_lib.training import minibatches
 
 THEIRS = {"patch": 9000.0, "direction": 500.0, "content": 150.0, "smoothness": 2e-3}  # weights
-SHARE = 0.25  # of an image's shorter side that a patch has; theirs
 STRIDE = 8  # of StyleNet: three halvings
 Content = Callable[[Tensor], list[Tensor]]
 DARKEST = 1e-3  # pixels are kept this far from 0 and 1, where the logit is infinite
@@ -66,12 +65,12 @@ def random_crops(
 ) -> Float[Tensor, "m c s s"]:
     """``count`` crops an image [b * count, c, size, size], those of one image together.
 
-    As theirs, each is a square whose side is ``SHARE`` of the image's shorter one, its corners
+    As theirs, each is a square whose side is a quarter of the image's shorter one, its corners
     moved inwards by at most half of half a side; what then lies outside is 0.
     """
     from torchvision import transforms  # here, as it takes a second
 
-    side = round(SHARE * min(images.shape[2:]))
+    side = round(0.25 * min(images.shape[2:]))
     perspective = transforms.RandomPerspective(distortion_scale=0.5, p=1.0)
     move = transforms.Compose([transforms.RandomCrop(side), perspective, transforms.Resize(size)])
     with torch.random.fork_rng(devices=[]):  # torchvision draws from the global state
@@ -143,11 +142,9 @@ def text_direction(clip: Clip, prompt: str) -> Float[Tensor, " d"]:
     """dT: from "a Photo" to the prompt, each the mean over CLIP's 80 ImageNet templates."""
     from open_clip import OPENAI_IMAGENET_TEMPLATES as TEMPLATES
 
-    means = [
-        normalize(clip.encode_text([put(text) for put in TEMPLATES]).mean(0), dim=0)
-        for text in ("a Photo", prompt)
-    ]
-    return normalize(means[1] - means[0], dim=0)
+    texts = ([put(text) for put in TEMPLATES] for text in ("a Photo", prompt))
+    photo, style = (normalize(clip.encode_text(each).mean(0), dim=0) for each in texts)
+    return normalize(style - photo, dim=0)
 
 
 def pvm_content(pvm: PVM) -> Content:

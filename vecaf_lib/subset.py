@@ -60,6 +60,7 @@ def select(
 
     The choice of badge, coreset, loss_herding, maxherding, probcover, random, topk_loss and
     uherding has an order: its first k rows are the choice of k. That of the others is a set.
+    BadInput: one sentence on what is wrong with an argument.
 
     Args:
         X: N x d numbers: a numpy array, a torch tensor, a pandas frame or a list of rows. A
@@ -76,9 +77,6 @@ def select(
         engine: ``exact``: ods, activeft and kmeans by ``vecaf_lib.selection``, in memory.
         record: receives the method's diagnostics.
         options: the method's own; of a streamed one those of ``large_pool.select``.
-
-    Raises:
-        BadInput: one sentence on what is wrong with an argument.
     """
     if missing := sorted(load(method).NEEDS - GIVEN):
         raise BadInput(
@@ -178,10 +176,7 @@ class SubsetSelector(TransformerMixin, BaseEstimator):
 
 
 class SubsetQuery(BaseEstimator):
-    """``select`` as a pool-based query strategy of scikit-activeml, which it does not need.
-
-    ``missing_label`` stands in y where a row is not labelled; NaN and None do so, too.
-    """
+    """``select`` as a query strategy of scikit-activeml; NaN and None are missing labels, too."""
 
     def __init__(
         self,

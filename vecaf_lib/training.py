@@ -156,10 +156,7 @@ class Finetuner:
     def finetune(
         self, selected: ImageSet, validation: ImageSet, *, loop: int, lift: Lift | None = None
     ) -> None:
-        """Train on ``selected`` for this loop's share of the steps (Algorithm 1, lines 8 to 12).
-
-        ``lift`` augments the embeddings of a batch; e stays live, gradients reach the PVM.
-        """
+        """Lines 8 to 12 of Algorithm 1 for this loop's steps; ``lift`` augments the live e."""
         recipe, device = self.recipe, self.accelerator.device
         if self.probe or (loop == 0 and recipe.head_start == "probe"):
             self._fit_classifier(selected)
@@ -266,10 +263,7 @@ def minibatches(
 def augmented(
     images: Any, order: Iterator[Tensor], recipe: Recipe, *, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """This process's part of each batch of ``order``: indices (b), and those images, moved.
-
-    Every process draws the moves of the whole batch, so that an image is moved alike in each.
-    """
+    """This process's part of each batch: indices (b), and images, moved alike in any process."""
     for batch in order:
         count, at = len(batch), share(batch)
         offsets = torch.randint(2 * recipe.shift + 1, (count, 2), generator=generator)

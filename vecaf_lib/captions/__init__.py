@@ -68,16 +68,14 @@ def make(
     source: str, *, pool_images: Images, options: Mapping[str, Any], device: str | torch.device
 ) -> Captioner:
     """Build the captioner ``source`` for a pool; BadInput for wrong options or an absent model."""
-    return _captioner(source)(pool_images=pool_images, device=device, **_values(source, options))
+    values = checked(option_schema(source), options, "captions.options")
+    return _captioner(source)(pool_images=pool_images, device=device, **values)
 
 
 def locate(source: str, options: Mapping[str, Any], fetch: bool = False) -> Path | None:
     """Where the model of the captioner ``source`` lies, see ``Captioner.locate``."""
-    return _captioner(source).locate(_values(source, options), fetch=fetch)
-
-
-def _values(source: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    return checked(option_schema(source), options, "captions.options")
+    values = checked(option_schema(source), options, "captions.options")
+    return _captioner(source).locate(values, fetch=fetch)
 
 
 def _captioner(source: str) -> Any:

@@ -44,8 +44,7 @@ class Blip2Captioner(Captioner):
             of a folder as ``save_pretrained`` writes it.
         prompt: what the caption continues, such as "a photo of"; not a part of the caption.
         num_beams, max_new_tokens, min_new_tokens, repetition_penalty, length_penalty: of
-            transformers' ``generate``. One beam is greedy; a penalty of repetitions above 1 makes
-            repeated words less likely, one of length above 0 favours long captions among beams.
+            transformers' ``generate``.
     """
 
     def __init__(

@@ -71,9 +71,8 @@ class TagCaptioner(Captioner):
         self._nouns = [text.split(",")[0] for text in ImageNetInfo(subset).label_descriptions()]
         self._model = network.to(device).eval().requires_grad_(False)
         cfg: Any = network.pretrained_cfg
-        self._mean, self._std = 255.0 * torch.tensor([cfg["mean"], cfg["std"]], device=device).view(
-            2, 1, 3, 1, 1
-        )
+        scale = 255.0 * torch.tensor([cfg["mean"], cfg["std"]], device=device)
+        self._mean, self._std = scale.view(2, 1, 3, 1, 1)
         self._top, self._precision = top, resolve(device, precision)
         self._thresholds = fit(pool_images, measure)
         self.record = {

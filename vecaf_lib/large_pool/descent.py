@@ -115,10 +115,7 @@ class Crowding:
 
 
 class Centroids:
-    """K unit centroids, changed in place, in a pool whose samples weigh p; the first ``free`` move.
-
-    ``curve`` has the objective at each step.
-    """
+    """K unit centroids, of which the first ``free`` move, in place; samples of the pool weigh p."""
 
     def __init__(
         self,
@@ -137,7 +134,7 @@ class Centroids:
         self.adam = torch.optim.Adam([self.moving], lr=0.3 / steps, betas=memory)
         self.mass = theta.new_full((len(theta),), plan.push / len(theta))
         self.crowding: Crowding | None = None
-        self.curve: list[float] = []
+        self.curve: list[float] = []  # the objective at each step
 
     def descend(self, generator: torch.Generator) -> None:
         """Go down the objective."""

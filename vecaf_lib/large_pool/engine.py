@@ -1,7 +1,6 @@
-"""``select``: the engine in one call.
+"""``select``: each centroid, in order, takes its nearest sample that no earlier one has taken.
 
-Each centroid, in order, takes its nearest sample that no earlier one has taken, with the answer of
-a full sort. The head of its sorted list decides nearly always; one pass in float32 finds it.
+The head of its sorted list decides nearly always; one pass in float32 finds it.
 """
 
 from collections.abc import Iterator
@@ -236,9 +235,8 @@ def select(
         free, fixed = np.delete(np.arange(rows.total), kept), torch.from_numpy(stay)
         budget = budget_from("budget", budget, rows.total, len(kept))
         plan = Plan(**checked(Plan, options, "select"))
-        values = torch.ones(rows.total)
-        if losses is not None:
-            values = not_negative("losses", losses, rows.total, 1)
+        given = np.ones(rows.total) if losses is None else losses
+        values = not_negative("losses", given, rows.total, 1)
         p = loss_distribution(values.double(), plan.loss_power).to(rows.device, torch.float32)
         product: Product = "float32" if plan.product == "auto" else plan.product
         if plan.product == "auto" and (not plan.push or rows.total * budget > FULL):

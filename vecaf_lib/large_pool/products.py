@@ -60,10 +60,7 @@ def in_order(work: Callable[[Any], Any], items: Iterable[Any], threads: int) -> 
 
 
 class Rows:
-    """N embeddings of d numbers, N x d floats in memory or in a file, read a chunk at a time.
-
-    Rows of unit length come on ``device``. ``unit``: False leaves the lengths as they are.
-    """
+    """N x d floats in memory or a file, read a chunk at a time, as rows of unit length or not."""
 
     among: Int64[Tensor, " m"] | None = None  # those that count, None for all
 

@@ -66,9 +66,7 @@ class Clip:
         """Embed images in 0..1, unit length; resized to the tower's size (bicubic, antialiased)."""
         pixels, size = pixels.to(self.device), (self.size, self.size)
         if pixels.shape[2:] != size:
-            pixels = interpolate(
-                pixels, size=size, mode="bicubic", antialias=True, align_corners=False
-            ).clamp(0, 1)
+            pixels = interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
         return normalize(self._clip.encode_image((pixels - self._mean) / self._std).float(), dim=1)
 
 

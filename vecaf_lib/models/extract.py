@@ -73,16 +73,12 @@ def encode_into(
     device: str | torch.device = "cpu",
     **encoder: Any,
 ) -> np.memmap:
-    """Write the text embeddings [n, d_text] of ``captions``, one an image; else as ``extract``.
-
-    ``encoder`` are the other arguments of ``vecaf_lib.models.text.encode``.
-    """
+    """``extract`` for text embeddings [n, d_text] of captions; ``encoder``: of ``text.encode``."""
     settings = {
         "identity": dict(identity),
         "encoder": encoder,
         "precision": resolve(device, encoder.get("precision", "float32")),
     }
-
     embed = partial(encode, device=device, **encoder)
     return _fill(path, captions, CAPTIONS_AT_ONCE, settings, embed, bar)
 

@@ -115,6 +115,7 @@ def encode(
 
     Equal captions are computed once, and captions of like length together; neither changes the
     embeddings beyond rounding (1e-5). Captions longer than the limit are cut, with one warning.
+    BadInput: an empty caption; a pooling, limit or files that the encoder does not have.
 
     Args:
         name: see ``TEXT_ENCODERS``, as for the defaults of ``pooling`` and ``max_tokens``.
@@ -123,9 +124,6 @@ def encode(
         model, revision: another id on the hub (for CLIP ``architecture:tag``); branch or commit.
         max_tokens: where captions are cut, special tokens included.
         width, seed: of ``hashed``: d_text, and which vectors its words have.
-
-    Raises:
-        BadInput: an empty caption, a pooling, limit or files that the encoder does not have.
     """
     empty = [index for index, caption in enumerate(captions) if not caption.strip()]
     if empty or not captions:

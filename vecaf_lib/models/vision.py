@@ -113,15 +113,13 @@ def load_backbone(
 ) -> nn.Module:
     """Build a timm model with pretrained weights; if its classifier does not fit, without one.
 
+    BadInput: an unknown name, weights that do not fit, or as of ``template``.
+
     Args:
         name: timm's name, with or without the tag of its weights (vit_base_patch16_224.dino).
         weights: ``package``, ``hub`` (timm's, from the local cache), or the path of a checkpoint.
-        image_size: of the images to come; a model of a fixed size (ViT, Swin, XCiT) is built for
-            it, its position embeddings interpolated as timm does it.
+        image_size: a model of a fixed size (ViT, Swin, XCiT) is built for it, as timm does it.
         drop_path: rate of stochastic depth of the last block, less before it.
-
-    Raises:
-        BadInput: an unknown name, weights that do not fit, or as of ``template``.
     """
     import timm  # here, as it takes a second and settings need it not
 

@@ -1,7 +1,4 @@
-"""Where pretrained weights lie: in a Python package, in the hub's local cache, or at a path.
-
-One way for all kinds of models (timm, open_clip, transformers). Only ``fetch`` uses a network.
-"""
+"""Where pretrained weights lie: a package, the hub's cache or a path; only ``fetch`` is online."""
 
 import importlib.util
 import json
@@ -129,10 +126,7 @@ def weights_identity(name: str, weights: str) -> str:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint by name; nothing in it is executed.
-
-    Wrappings and prefixes are taken off; of DINO's own files it is the teacher's backbone.
-    """
+    """A checkpoint's tensors by bare name, of DINO's own its teacher's; nothing is executed."""
     from timm.models import load_state_dict
 
     with explained(f"vision.weights: {path} is no readable state_dict of tensors"):

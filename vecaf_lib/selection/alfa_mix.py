@@ -126,13 +126,10 @@ def optimised_flips(
     iterations: int,
     l2: float,
 ) -> Bool[Tensor, " b"]:
-    """Whether any alpha flips the sample on Adam's way down l2 ||alpha|| - the pseudo-label's loss.
-
-    It starts at cap / 2, theirs at a normal draw around it.
-    """
+    """Whether an alpha flips it on Adam's way down l2 ||alpha|| - the pseudo-label's loss."""
     z = anchor - e
     pseudo = classifier(e).argmax(1)
-    alpha = torch.full_like(e, cap / 2)
+    alpha = torch.full_like(e, cap / 2)  # theirs is a normal draw around it
     adam = torch.optim.Adam([alpha], lr=learning_rate)
     scores = classifier(e + alpha * z)
     flips = scores.argmax(1) != pseudo

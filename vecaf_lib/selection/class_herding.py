@@ -28,9 +28,6 @@ def select(
     sigma: Positive = 1.0,
     power: NotNegative = 0.5,
 ) -> Tensor:
-    """Choose ``budget`` samples; ``by_class`` has the order.
-
-    ``sigma``: width of MaxHerding's kernel; ``power`` 1 divides by the classes' sizes, 0 equally.
-    """
+    """Choose in the order of ``by_class``; ``power`` 1 divides by the classes' sizes, 0 equally."""
     choose = partial(maxherding.select, generator=generator, sigma=sigma)
     return by_class(pool, budget, power, choose)

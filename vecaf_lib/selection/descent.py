@@ -76,14 +76,9 @@ def optimise(
 def nearest_unused(
     e: Float[Tensor, "n d"], theta: Float[Tensor, "k d"], candidates: Tensor | None = None
 ) -> Int64[Tensor, " k"]:
-    """Each centroid, in order, takes its nearest unused sample; ties go to the lower index.
-
-    ``candidates`` are the indices that may be chosen, K at least; None for all.
-    """
+    """Each centroid in turn takes its nearest unused candidate (None: all), the first of equals."""
     chosen: list[int] = []
-    free = np.ones(len(e), bool)
-    if candidates is not None:
-        free = np.isin(np.arange(len(e)), candidates.numpy())
+    free = np.isin(np.arange(len(e)), np.arange(len(e)) if candidates is None else candidates)
     for rows in theta.split(256):
         for cosines in (rows @ e.T).numpy():  # (n,)
             cosines[~free] = -np.inf

@@ -22,10 +22,7 @@ LOSS_PREDICTOR = LossPredictor
 def select(
     pool: Pool, budget: int, *, generator: Generator, record: Record = None, subset: Share = 0.2
 ) -> Tensor:
-    """Choose the largest predicted losses, labelled samples last; ties keep the pool's order.
-
-    The first set is random. ``subset``: see ``candidates``.
-    """
+    """Choose the largest predicted losses of ``candidates``, then labelled ones; ties in order."""
     pool.check_budget(budget)
     labelled = pool.need("labelled")
     if not len(labelled):

@@ -28,9 +28,6 @@ def select(
     loss_power: NotNegative = 1.0,
     **options: Any,
 ) -> Tensor:
-    """Choose ``budget`` samples, in the order of choice; ``record`` and ``sigma``: MaxHerding's.
-
-    ``loss_power`` is gamma of equation 3; 0 is MaxHerding.
-    """
+    """Choose as MaxHerding does, in the order of choice; ``loss_power`` is gamma of equation 3."""
     u = loss_distribution(pool.need("losses"), loss_power)
     return maxherding.herd(pool, budget, u, record=record, **options)

@@ -70,8 +70,7 @@ def select(
     Args:
         record: receives the ``iterations`` of the last descent and the ``objective``; from the
             exact engine that of the centroids that choose, what ``descent.describe`` says (of
-            member 1's start), and of an ensemble ``members_overlap``, what the choices of two
-            members alone have in common, on average.
+            member 1's start), and ``members_overlap``: of the choices of two members, on average.
         tau: temperature of both cosines; none is printed, 0.07 is ActiveFT's.
         lambda_, loss_power: lambda and gamma. Equation 7 as printed, over sums with lambda 1, is
             K / sum_i L_i here at tau = 1: about 0.02 for 2 % of a pool whose mean loss is 1.
