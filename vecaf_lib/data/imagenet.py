@@ -38,7 +38,8 @@ def load(
 
     Args:
         index_dir: folder with ``classes.csv``, the names of the synsets.
-        validation_per_class: held out of ``train/``; ``holdout_seed``: see ``folder.load``.
+        validation_per_class: images of each class that are held out of ``train/``.
+        holdout_seed: another number holds out other images; which, depends on their names alone.
         crop: share of the shorter side that is kept; 0.875 is 256 px cut to 224.
     """
     synsets = [*class_folders(root / "train")]
@@ -70,6 +71,8 @@ def load_corrupted(
 
     Args:
         index_dir: ``data/imagenet_c``, beside ``data/imagenet`` with the names of the synsets.
+        corruption: one of the 19.
+        severity: 1 (weakest) to 5.
         resize: resize to ``image_size``; False cuts the centre out of the image as it is.
     """
     if split != "test":
