@@ -95,10 +95,10 @@ def at_random(task: Task) -> Any:
     return torch.randperm(len(task.x), generator=generator(task.seed))[: task.k]
 
 
-def engine(task: Task, objective: str = "ods", losses: Tensor | None = None) -> Any:
-    """Our engine with its own settings."""
-    g, kind = generator(task.seed), {"objective": objective, "device": task.device}
-    return select(task.x, task.k, losses, generator=g, record=task.record, **kind)
+def engine(task: Task, losses: Tensor | None = None, **options: Any) -> Any:
+    """Our engine, with its own settings but for ``options``."""
+    options |= {"generator": generator(task.seed), "device": task.device, "record": task.record}
+    return select(task.x, task.k, losses, **options)
 
 
 def by_losses(task: Task) -> Any:
@@ -188,6 +188,9 @@ class Way(NamedTuple):
 WAYS = {
     "random": Way("random", at_random),
     "kmeans": Way("ours, k-means", partial(engine, objective="kmeans")),
+    "kmeans-float32": Way(  # as where a processor has no fast int8
+        "ours, k-means in float32", partial(engine, objective="kmeans", product="float32")
+    ),
     "activeft": Way("ours, ActiveFT", partial(engine, objective="activeft")),
     "ods": Way("ours, ODS", engine),
     "faiss": Way("faiss k-means", faiss_kmeans, "faiss-cpu"),
@@ -207,7 +210,7 @@ WAYS = {
     "class-herding": Way("ours, class-quota herding", partial(selector, name="class_herding")),
 }
 QUICK_WAYS = ("random", "kmeans", "activeft", "ods", "faiss", "minibatch", "dense")
-ON_DEVICE = ("kmeans", "activeft", "ods", "losses")  # our engine's
+ON_DEVICE = ("kmeans", "kmeans-float32", "activeft", "ods", "losses")  # our engine's
 SEE_LABELS = ("losses", "class-herding")
 
 
@@ -489,7 +492,7 @@ def text(table: pd.DataFrame) -> str:
         )
         rows = [["", *titles.values()], ["---"] * (1 + len(titles))]
         for (way, device), some in own.groupby(["way", "device"], observed=True):
-            if len(parts) == 1 or way in ("kmeans", "faiss"):
+            if len(parts) == 1 or way in ("kmeans", "kmeans-float32", "faiss"):
                 label = WAYS[way].label + ", sees all labels" * (way in SEE_LABELS)
                 cells = {line["pool"]: told(line) for _, line in some.iterrows()}
                 rows.append([label + f", {device}" * (device != "cpu")])
