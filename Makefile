@@ -18,7 +18,7 @@ help:  ## this list, in a second
 	@if [ -x $(BIN)/python ]; then echo; $(BIN)/python tests/counts.py; fi
 
 ## Reproduce
-repro: env  ## every run, table, figure and page of the active profile; smoke: 12 minutes on two cores
+repro: env  ## every run, table, figure and page of the active profile; smoke: 8 minutes on two cores
 	@git rev-parse --git-dir >/dev/null 2>&1 || $(BIN)/dvc config --local core.no_scm true
 	@$(BIN)/dvc repro
 	@name=$$(tr -d '"' < data/generated/settings/profile.json); \
