@@ -485,7 +485,7 @@ def text(table: pd.DataFrame) -> str:
     """A table of all ways, of the first processor with all threads; of others ours and faiss."""
     parts, titles = [], {pool: title for pool, (title, _) in pools_of(table).items()}
     for _, own in table.groupby(["processor", "threads"], sort=False):
-        told_of = {**own.iloc[0], "commit": " and ".join(own["commit"].unique())}
+        told_of = {**own.iloc[0], "commit": ", ".join(own["commit"].unique())}
         parts.append(
             "{processor} ({features}), {threads} of {cores} cores, load {load} at the start, torch "
             "{torch}, commit {commit}, {date}:".format_map(told_of)
