@@ -462,7 +462,7 @@ def summary(lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     table[MEASURES] = groups[MEASURES].mean()
     table["standard_error"], table["seeds"] = groups["accuracy"].sem(), groups["seconds"].count()
     table["passes"] = table["seconds"] / table["pass_seconds"]
-    table = table.reset_index()
+    table = table.reset_index().astype({"n": "Int64"})
     beside = ["processor", "pool", "threads"]
     faiss = table[table["way"] == "faiss"].set_index(beside)["seconds"].rename("faiss")
     ratio = table.join(faiss, beside)["faiss"] / table["seconds"]

@@ -155,7 +155,7 @@ def test_the_overview_leads_the_navigation_and_a_profile_without_a_site_is_text(
     front = (site / "index.html").read_text(encoding="utf-8")
     assert ", other.</p>" in front
     performance = (site / "performance.html").read_text(encoding="utf-8")
-    assert "seconds and coverage:</strong> ods " in performance
+    assert "seconds and coverage:</strong> kmeans " in performance
 
 
 @pytest.mark.parametrize("page", ["index.html", "notebooks/40_tables.html"])
