@@ -231,7 +231,7 @@ def test_make_repro_names_the_report_whatever_the_form(tmp_path: Path, form: str
     (tmp_path / "bin" / "dvc").symlink_to("/bin/true")
     (tmp_path / "bin" / "vecaf").symlink_to("/bin/echo")
     made = subprocess.run(
-        ["make", "-f", ROOT / "Makefile", "-o", "env", "repro", "VENV=."],
+        ["make", "--no-print-directory", "-f", ROOT / "Makefile", "-o", "env", "repro", "VENV=."],
         cwd=tmp_path, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert f"{tmp_path}/reports/smoke/README.md\n" in made.stdout
