@@ -31,7 +31,8 @@ def cluster(e: Float[Tensor, "n d"], k: int, *, generator: Generator) -> Int64[T
     from sklearn.cluster import MiniBatchKMeans  # on first use: slow to import
 
     seed = int(torch.randint(2**31 - 1, (), generator=generator))
-    labels = MiniBatchKMeans(k, random_state=seed, n_init=1).fit_predict(e.numpy())
+    rows = e.double().numpy()  # in float32 ties fall otherwise now and then, by where memory lies
+    labels = MiniBatchKMeans(k, random_state=seed, n_init=1).fit_predict(rows)
     return torch.from_numpy(labels).long()
 
 
