@@ -6,9 +6,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 LIMITS = {
     "files of vecaf_lib": 90,
-    "lines of vecaf_lib": 10_400,
+    "lines of vecaf_lib": 10_420,
     "statements of vecaf_lib": 6_380,
-    "lines of tests": 14_200,
+    "lines of tests": 14_210,
     "lines of README.md": 150,
     "lines of dvc.yaml": 200,
     "bytes of dvc.lock": 60_000,

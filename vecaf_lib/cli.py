@@ -71,6 +71,7 @@ def parser() -> ArgumentParser:
     add = command("verify", "audit:verify", "make a table again in a scratch folder and compare")
     add("table")
     add("--retrain", type=int, nargs="?", const=0, metavar="N", help="the (first N) runs, too")
+    add("--tolerance", type=float, default=0.0, metavar="POINTS", help="that numbers may differ by")
     return top
 
 

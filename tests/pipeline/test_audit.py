@@ -204,23 +204,43 @@ def test_a_table_that_is_the_same_and_one_with_a_changed_digit(
     TABLE.write_text(TABLE.read_text().replace("81.0000", "81.0001"))
     with pytest.raises(SystemExit, match=r"not the same, in: table6/s1\."):
         main(["verify", "table6"])
+    main(["verify", "table6", "--tolerance", "0.0001"])
+    assert "is the same to within 0.0001, made again" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"tolerance is -1\.0; give 0 or more"):
+        main(["verify", "table6", "--tolerance", "-1"])
+    with pytest.raises(SystemExit, match="no table 'table5'; did you mean 'table6'"):
+        main(["verify", "table5"])
 
 
 def test_runs_are_made_again(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for seed in (0, 1):
-        write_run(REPORTS / f"runs/vecaf/s{seed}.json.gz", {"value": 99.0})
+    write_run(REPORTS / "runs/vecaf/s0.json.gz", {"value": 99.0})
+    write_run(REPORTS / "runs/vecaf/s1.json.gz", {"value": 99.0})
+    before = files(project)
     with pytest.raises(SystemExit, match=r"in: table6/s1\."):
         main(["verify", "table6", "--retrain", "1"])  # the second run is kept as it is
     main(["verify", "table6", "--retrain"])
     assert "making 2 runs again" in capsys.readouterr().out
+    assert files(project) == before
 
 
-def test_tables_that_differ() -> None:
-    texts = {
-        "cell,n\na,3\nb,\n": [],  # with which all are compared
-        "cell,n\nb,\na,3\n": ["order of the rows"],
-        "cell,n\na,3\n": ["b"],
-        "cell,m\na,3\nb,\n": ["a", "b"],
-    }
-    old, *others = (pd.read_csv(StringIO(x), dtype=str, keep_default_na=False) for x in texts)
-    assert [audit.compare(old, new) for new in (old, *others)] == [*texts.values()]
+@pytest.mark.parametrize(
+    ("text", "cells", "near"),
+    [
+        ("cell,n,mean\na,3,1.0000\nb,3,\n", [], []),
+        ("cell,n,mean\nb,3,\na,3,1.0000\n", ["order of the rows"], ["order of the rows"]),
+        ("cell,n,mean\na,3,1.0000\n", ["b"], ["b"]),
+        ("cell,mean\na,1.0000\nb,\n", ["a", "b"], ["a", "b"]),
+        ("cell,n,mean\na,3,1.000\nb,3,2.0\n", ["a", "b"], ["b"]),  # as written, not as numbers
+        ("cell,n,mean\na,4,1.0000\nb,3,\n", ["a"], ["a"]),  # whole numbers are counts
+        ("cell,n,mean\na,3,1.2500\nb,3,\n", ["a"], []),
+        ("cell,n,mean\na,3,0.7499\nb,3,\n", ["a"], ["a"]),
+    ],
+    ids=["same", "order", "row", "column", "numbers", "count", "near", "far"],
+)
+def test_tables_that_differ(text: str, cells: list[str], near: list[str]) -> None:
+    old, new = (
+        pd.read_csv(StringIO(table), dtype=str, keep_default_na=False)
+        for table in ("cell,n,mean\na,3,1.0000\nb,3,\n", text)
+    )
+    assert audit.compare(old, new) == cells
+    assert audit.compare(old, new, tolerance=0.25) == near

@@ -89,12 +89,14 @@ def _cells(folder: Path, does: str, *texts: str) -> Iterator[str]:
                 yield f"notebook: {path}, cell {number}, In [{cell.execution_count}], {does}"
 
 
-def verify(table: str, *, retrain: int | None) -> None:
+def verify(table: str, *, retrain: int | None, tolerance: float) -> None:
     """Make a table of the active profile again, by the stages of dvc.yaml, in a scratch folder.
 
     ``retrain``: how many of the runs behind it are made again, too, 0 for all; None for none.
     BadInput: there is no such table, or cells differ, see ``compare``; they are named.
     """
+    if not tolerance >= 0:
+        raise BadInput(f"--tolerance is {tolerance}; give 0 or more points.")
     project = Project.find()
     write_sections(project.root / PARAMS, project.root / SECTIONS)
     reports = project.path(REPORTS)
@@ -113,10 +115,10 @@ def verify(table: str, *, retrain: int | None) -> None:
             moved = [f"runs={runs}"]
             _execute("runs", project.root, scratch, *moved)
         _execute("tables", project.root, scratch, *moved)
-        different = compare(before, _read(Path(scratch, "tables", f"{table}.csv")))
+        different = compare(before, _read(Path(scratch, "tables", f"{table}.csv")), tolerance)
     if different:
         raise BadInput(f"{tables[table]} is not the same, in: {', '.join(different)}.")
-    print(f"{tables[table]} is the same, made again")
+    print(f"{tables[table]} is the same to within {tolerance:g}, made again")
 
 
 def _execute(stage: str, root: Path, scratch: str, *extra: str) -> None:
@@ -127,8 +129,15 @@ def _execute(stage: str, root: Path, scratch: str, *extra: str) -> None:
     execute_stage(root / "notebooks" / Path(source).name, output, [*pairs, *extra])
 
 
-def compare(old: pd.DataFrame, new: pd.DataFrame) -> list[str]:
-    """The cells, named by the first column, in which two tables of text differ."""
+def compare(old: pd.DataFrame, new: pd.DataFrame, tolerance: float = 0.0) -> list[str]:
+    """The cells, named by the first column, in which two tables of text differ.
+
+    Numbers with decimals, of equal rows and columns, may differ by ``tolerance`` in their unit.
+    """
+    if tolerance and old.shape == new.shape and old.columns.equals(new.columns):
+        a, b = (table.where(table.map(lambda text: "." in text)) for table in (old, new))
+        gap = a.apply(pd.to_numeric, errors="coerce") - b.apply(pd.to_numeric, errors="coerce")
+        new = new.mask(gap.abs() <= tolerance + 1e-9, old)  # four decimals, as they are read
     if old.equals(new):
         return []
     rows = pd.concat([old, new]).drop_duplicates(keep=False)
